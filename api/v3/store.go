@@ -1,0 +1,94 @@
+package v3
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Store is what the REST API reads and writes itself. Methods return
+// model.ErrNotFound, ErrConflict, ErrExists, ErrInUse and ErrUnavailable.
+type Store interface {
+	// Volume returns one volume with its attachments; projectID "" sees all.
+	Volume(ctx context.Context, id uuid.UUID, projectID string) (model.Volume, error)
+	ListVolumes(ctx context.Context, q model.ListQuery) ([]model.Volume, error)
+	CountVolumes(ctx context.Context, q model.ListQuery) (int, error)
+	PatchVolume(ctx context.Context, id uuid.UUID, p model.VolumePatch) (model.Volume, error)
+	// EditVolumeMaps changes metadata and image metadata in one transaction, by a pure function.
+	EditVolumeMaps(ctx context.Context, id uuid.UUID, edit func(metadata, imageMetadata model.StringMap) error) (model.Volume, error)
+	// MoveVolume is a guarded change of status, else ErrConflict.
+	MoveVolume(ctx context.Context, id uuid.UUID, m model.VolumeMove) (model.Volume, error)
+	// ResetVolume writes statuses unguarded (os-reset_status); attach status detached drops the attachments.
+	ResetVolume(ctx context.Context, id uuid.UUID, status *model.VolumeStatus, attach *model.AttachStatus, migration *string) error
+	Summary(ctx context.Context, projectID string) (count int, gib int64, metadata map[string][]string, err error)
+
+	// Reserve makes an attachment without connector and moves the volume to reserved, guarded
+	// by the rules of Cinder's attachment_create (available, or in use by the same instance, or multiattach).
+	// model.ErrConflict with the volume's status in the message otherwise.
+	Reserve(ctx context.Context, a model.Attachment) (model.Attachment, error)
+	Attachment(ctx context.Context, id uuid.UUID, projectID string) (model.Attachment, error)
+	ListAttachments(ctx context.Context, q model.ListQuery) ([]model.Attachment, error)
+	// CompleteAttachment: attaching -> attached, volume in-use.
+	CompleteAttachment(ctx context.Context, id uuid.UUID) error
+
+	Types(ctx context.Context, q model.ListQuery, isPublic *bool) ([]model.VolumeType, error)
+	Type(ctx context.Context, id uuid.UUID) (model.VolumeType, error)
+	// TypeByName, with access rules for projectID ("" sees all).
+	TypeByName(ctx context.Context, name, projectID string) (model.VolumeType, error)
+	PutType(ctx context.Context, t model.VolumeType, create bool) (model.VolumeType, error)
+	// DeleteType: ErrInUse while a volume has it.
+	DeleteType(ctx context.Context, id uuid.UUID) error
+	// EnsureType makes the default type on start if it is not there.
+	EnsureType(ctx context.Context, name string) (model.VolumeType, error)
+
+	Nodes(ctx context.Context) ([]model.Node, error)
+	Services(ctx context.Context) ([]model.Service, error)
+	SetNodeEnabled(ctx context.Context, host string, enabled bool, reason *string) error
+	SetNodeFrozen(ctx context.Context, host string, frozen bool) error
+	// Allocated sums the sizes of volumes (GiB) and counts them by home.
+	Allocated(ctx context.Context) (map[string]Allocation, error)
+
+	// Usage of a project: volumes, gigabytes, snapshots.
+	Usage(ctx context.Context, projectID string) (map[string]int64, error)
+	// Limits of a project: its quotas over those of class default; missing = built-in default.
+	Limits(ctx context.Context, projectID string) (map[string]int64, error)
+
+	Messages(ctx context.Context, q model.ListQuery) ([]model.Message, error)
+	Message(ctx context.Context, id uuid.UUID, projectID string) (model.Message, error)
+	DeleteMessage(ctx context.Context, id uuid.UUID, projectID string) error
+
+	// Image and Images: what our trees hold, with the state of imports.
+	Image(ctx context.Context, id uuid.UUID) (model.Image, error)
+	Images(ctx context.Context) ([]model.Image, error)
+	Members(ctx context.Context, image uuid.UUID) ([]model.Member, error)
+	// Ping tells whether the database answers.
+	Ping(ctx context.Context) error
+}
+
+// Allocation of one host.
+type Allocation = model.Allocation
+
+// Scheduler does what takes more than the database: it chooses nodes and talks to them.
+type Scheduler interface {
+	// Create makes all volumes or none. image is nil for blank ones.
+	Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
+	// Delete moves the volume to deleting (guarded; force skips the guard on status,
+	// never that on attachments) and returns; the rest goes on behind.
+	Delete(ctx context.Context, id uuid.UUID, force bool) error
+	// Connect brings the volume to the connector's host and returns when the device or
+	// target stands: attachment attaching, with connection_info.
+	Connect(ctx context.Context, attachment uuid.UUID, c model.Connector, rawConnector []byte, mode string) (model.Attachment, error)
+	// Disconnect takes the attachment away, at the node first, then its row, and returns
+	// those that remain of the volume.
+	Disconnect(ctx context.Context, attachment uuid.UUID) ([]model.Attachment, error)
+	// Healthy returns nil if the message bus can be reached.
+	Healthy(ctx context.Context) error
+}
+
+// Glance answers for images, with the caller's token, so that what is not theirs is not found.
+type Glance interface {
+	// Image by id or unique name: model.ErrNotFound, model.ErrInvalid (ambiguous, or not active).
+	Image(ctx context.Context, token, ref string) (model.Image, error)
+}

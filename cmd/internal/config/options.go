@@ -1,0 +1,202 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Option is one setting.
+type Option struct {
+	Section, Name, Default, Help string
+	Secret                       bool // kept out of logs and of the sample
+	set                          func(*Config, string) error
+}
+
+// Options lists every option there is, in the order of the sample file.
+var Options = slices.Concat(common, controlPlane, scheduling, agent)
+
+var common = []Option{
+	{Section: "DEFAULT", Name: "host", Help: "Name of this host: the same as Nova's [DEFAULT] host. Default: the host name.", set: text(func(c *Config) *string { return &c.Host })},
+	{Section: "DEFAULT", Name: "my_ip", Help: "IP address of this host that the others reach it by. Default: the first global address.", set: text(func(c *Config) *string { return &c.MyIP })},
+	{Section: "DEFAULT", Name: "log_level", Default: "info", Help: "error, warning, info or debug.", set: oneOf(func(c *Config) *string { return &c.LogLevel }, "error", "warning", "info", "debug")},
+	{Section: "DEFAULT", Name: "log_file", Help: "File to log to. Default: standard error.", set: text(func(c *Config) *string { return &c.LogFile })},
+	{Section: "DEFAULT", Name: "use_json", Default: "false", Help: "Log JSON objects instead of text.", set: boolean(func(c *Config) *bool { return &c.LogJSON })},
+	{Section: "DEFAULT", Name: "transport_url", Secret: true, Default: "rabbit://guest:guest@127.0.0.1:5672/", Help: "The message bus: rabbit://USER:PASSWORD@HOST:PORT[,…]/VHOST.", set: scheme(func(c *Config) *string { return &c.TransportURL }, "rabbit")},
+	{Section: "DEFAULT", Name: "control_exchange", Default: "openstack", Help: "Exchange that topics are bound to.", set: text(func(c *Config) *string { return &c.ControlExchange })},
+	{Section: "DEFAULT", Name: "rpc_response_timeout", Default: "60", Help: "Seconds to wait for the answer to a call.", set: seconds(func(c *Config) *time.Duration { return &c.RPCTimeout })},
+	{Section: "DEFAULT", Name: "storage_availability_zone", Default: "nova", Help: "Availability zone of this node; in the control plane that of volumes that name none.", set: text(func(c *Config) *string { return &c.AvailabilityZone })},
+	{Section: "oslo_messaging_rabbit", Name: "amqp_durable_queues", Default: "false", Help: "Queues survive a restart of the broker. All services of a site must agree.", set: boolean(func(c *Config) *bool { return &c.DurableQueues })},
+	{Section: "oslo_messaging_rabbit", Name: "amqp_auto_delete", Default: "false", Help: "Queues go with their last consumer. All services of a site must agree.", set: boolean(func(c *Config) *bool { return &c.AutoDelete })},
+	{Section: "keystone_authtoken", Name: "auth_url", Help: "Keystone, with its path: http://HOST:5000/v3.", set: scheme(func(c *Config) *string { return &c.Keystone.AuthURL }, "http", "https")},
+	{Section: "keystone_authtoken", Name: "www_authenticate_uri", Help: "Keystone as clients reach it. Default: auth_url.", set: scheme(func(c *Config) *string { return &c.Keystone.AuthenticateURI }, "http", "https")},
+	{Section: "keystone_authtoken", Name: "auth_type", Default: "password", Help: "Only password.", set: oneOf(func(*Config) *string { return new(string) }, "password")},
+	{Section: "keystone_authtoken", Name: "username", Help: "Service user; needs role service (and admin to read private images) in project_name.", set: text(func(c *Config) *string { return &c.Keystone.Username })},
+	{Section: "keystone_authtoken", Name: "password", Secret: true, Help: "Its password.", set: text(func(c *Config) *string { return &c.Keystone.Password })},
+	{Section: "keystone_authtoken", Name: "project_name", Default: "service", Help: "Its project.", set: text(func(c *Config) *string { return &c.Keystone.Project })},
+	{Section: "keystone_authtoken", Name: "user_domain_name", Default: "Default", Help: "Domain of the user.", set: text(func(c *Config) *string { return &c.Keystone.UserDomain })},
+	{Section: "keystone_authtoken", Name: "project_domain_name", Default: "Default", Help: "Domain of the project.", set: text(func(c *Config) *string { return &c.Keystone.ProjectDomain })},
+	{Section: "keystone_authtoken", Name: "region_name", Help: "Region whose endpoints are used.", set: text(func(c *Config) *string { return &c.Keystone.Region })},
+	{Section: "keystone_authtoken", Name: "interface", Default: "internal", Help: "Which endpoints of the catalog are used.", set: oneOf(func(c *Config) *string { return &c.Keystone.Interface }, "internal", "public", "admin")},
+	{Section: "keystone_authtoken", Name: "cafile", Help: "CA certificates for HTTPS.", set: file(func(c *Config) *string { return &c.Keystone.CAFile })},
+	{Section: "keystone_authtoken", Name: "insecure", Default: "false", Help: "Do not verify certificates.", set: boolean(func(c *Config) *bool { return &c.Keystone.Insecure })},
+	{Section: "keystone_authtoken", Name: "service_token_roles", Default: "service", Help: "Roles, comma separated, one of which makes a token a service token.", set: list(func(c *Config) *[]string { return &c.Keystone.ServiceTokenRoles })},
+	{Section: "keystone_authtoken", Name: "service_token_roles_required", Default: "true", Help: "Refuse service tokens without such a role.", set: boolean(func(c *Config) *bool { return &c.Keystone.ServiceTokenRequired })},
+	{Section: "DEFAULT", Name: "glance_api_servers", Help: "Glance's URL. Default: from the catalog.", set: scheme(func(c *Config) *string { return &c.GlanceAPI }, "http", "https")},
+}
+
+var controlPlane = []Option{
+	{Section: "database", Name: "connection", Secret: true, Help: "postgresql://USER:PASSWORD@HOST:PORT/DATABASE. The control plane only.", set: scheme(func(c *Config) *string { return &c.Database }, "postgresql", "postgres", "postgresql+psycopg2")},
+	{Section: "database", Name: "max_pool_size", Default: "20", Help: "Most connections at once, of this replica.", set: number(func(c *Config) *int { return &c.DatabasePool }, 2, 1000)},
+	{Section: "DEFAULT", Name: "osapi_volume_listen", Default: "0.0.0.0", Help: "Address the REST API listens on.", set: ip(func(c *Config) *string { return &c.Listen })},
+	{Section: "DEFAULT", Name: "osapi_volume_listen_port", Default: "8776", Help: "Its port.", set: number(func(c *Config) *int { return &c.ListenPort }, 1, 65535)},
+	{Section: "DEFAULT", Name: "public_endpoint", Help: "URL for links, where it differs from what clients ask.", set: scheme(func(c *Config) *string { return &c.PublicEndpoint }, "http", "https")},
+	{Section: "DEFAULT", Name: "osapi_max_limit", Default: "1000", Help: "Most items in one answer.", set: number(func(c *Config) *int { return &c.MaxLimit }, 1, 100000)},
+	{Section: "oslo_middleware", Name: "max_request_body_size", Default: "114688", Help: "Bytes of the largest request body.", set: number(func(c *Config) *int { return &c.MaxBody }, 1024, 1<<30)},
+	{Section: "DEFAULT", Name: "auth_strategy", Default: "keystone", Help: "keystone, or noauth for a trial: everybody is admin of the project in the URL.", set: oneOf(func(c *Config) *string { return &c.AuthStrategy }, "keystone", "noauth")},
+	{Section: "DEFAULT", Name: "default_volume_type", Default: "vmthunder", Help: "Volume type of volumes that name none; made if it is not there.", set: text(func(c *Config) *string { return &c.DefaultType })},
+	{Section: "DEFAULT", Name: "volume_backend_name", Default: "vmthunder", Help: "Backend and pool name: host@NAME#NAME.", set: text(func(c *Config) *string { return &c.BackendName })},
+	{Section: "DEFAULT", Name: "quota_volumes", Default: "1000", Help: "Default quota of a project, -1: none.", set: number(func(c *Config) *int { return &c.QuotaVolumes }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "quota_gigabytes", Default: "100000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaGigabytes }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "quota_snapshots", Default: "1000", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaSnapshots }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "quota_backups", Default: "10", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaBackups }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "quota_backup_gigabytes", Default: "1000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaBackupGB }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "quota_groups", Default: "10", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaGroups }, -1, 1<<30)},
+	{Section: "DEFAULT", Name: "per_volume_size_limit", Default: "-1", Help: "Largest volume in GiB, -1: none.", set: number(func(c *Config) *int { return &c.QuotaPerVolumeGB }, -1, 1<<30)},
+}
+
+var scheduling = []Option{
+	{Section: "scheduler", Name: "tree_degree", Default: "2", Help: "Most children of a node in an image's tree: 1 is a chain, 2 binary. An image or volume type may say otherwise.", set: number(func(c *Config) *int { return &c.TreeDegree }, 1, 1000)},
+	{Section: "scheduler", Name: "service_down_time", Default: "15", Help: "Seconds of silence after which a node counts as dead.", set: seconds(func(c *Config) *time.Duration { return &c.NodeDown })},
+	{Section: "scheduler", Name: "origin_wait", Default: "60", Help: "Seconds that a new image waits for an origin to be alive before its volumes fail.", set: seconds(func(c *Config) *time.Duration { return &c.OriginWait })},
+	{Section: "scheduler", Name: "image_idle_time", Default: "3600", Help: "Seconds that an image is kept ready after its last volume has gone.", set: seconds(func(c *Config) *time.Duration { return &c.ImageIdle })},
+	{Section: "scheduler", Name: "attach_timeout", Default: "50", Help: "Seconds that an attachment may take. Below Nova's [cinder] timeout.", set: seconds(func(c *Config) *time.Duration { return &c.AttachTimeout })},
+	{Section: "scheduler", Name: "max_image_size_gb", Default: "1024", Help: "Largest virtual size of an image in GiB.", set: number(func(c *Config) *int { return &c.MaxImageGiB }, 1, 1<<20)},
+	{Section: "scheduler", Name: "reserved_percentage", Default: "5", Help: "Percent of a node's pool kept free of new volumes.", set: number(func(c *Config) *int { return &c.ReservedPercentage }, 0, 100)},
+}
+
+var agent = []Option{
+	{Section: "node", Name: "compute", Default: "true", Help: "This node holds volumes.", set: boolean(func(c *Config) *bool { return &c.Node.Compute })},
+	{Section: "node", Name: "origin", Default: "false", Help: "This node imports images from Glance and is a root of their trees.", set: boolean(func(c *Config) *bool { return &c.Node.Origin })},
+	{Section: "node", Name: "rack", Help: "Name of the rack: parents are chosen near.", set: text(func(c *Config) *string { return &c.Node.Rack })},
+	{Section: "node", Name: "pool_device", Help: "Where the thin pool stands: a blank disk or partition, vg:NAME, or a file.", set: text(func(c *Config) *string { return &c.Node.PoolDevice })},
+	{Section: "node", Name: "cache_device", Help: "Where bcache keeps what was read: a blank disk or partition (an SSD, if there is one). Without it auto chooses dm-cache, in the pool.", set: text(func(c *Config) *string { return &c.Node.CacheDevice })},
+	{Section: "node", Name: "cache_driver", Default: "auto", Help: "auto, bcache, dm-cache, flashcache or none.", set: oneOf(func(c *Config) *string { return &c.Node.CacheDriver }, "auto", "bcache", "dm-cache", "flashcache", "none")},
+	{Section: "node", Name: "target_helper", Default: "auto", Help: "How devices are exported: lioadm (the kernel's), tgtadm (tgtd), or auto.", set: oneOf(func(c *Config) *string { return &c.Node.TargetHelper }, "auto", "lioadm", "tgtadm")},
+	{Section: "node", Name: "target_ip_address", Help: "Address that targets listen on. Default: my_ip.", set: ip(func(c *Config) *string { return &c.Node.TargetIP })},
+	{Section: "node", Name: "target_port", Default: "3260", Help: "Its port.", set: number(func(c *Config) *int { return &c.Node.TargetPort }, 1, 65535)},
+	{Section: "node", Name: "image_dir", Default: "/var/lib/vmthunder/images", Help: "Where an origin keeps images.", set: text(func(c *Config) *string { return &c.Node.ImageDir })},
+	{Section: "node", Name: "glance_store_dir", Help: "Glance's filesystem_store_datadir, where this origin can read it: raw images are then served without a copy.", set: text(func(c *Config) *string { return &c.Node.GlanceStoreDir })},
+	{Section: "node", Name: "report_interval", Default: "5", Help: "Seconds between reports.", set: seconds(func(c *Config) *time.Duration { return &c.Node.ReportInterval })},
+	{Section: "node", Name: "watch_interval", Default: "1", Help: "Seconds between looks at the iSCSI sessions.", set: seconds(func(c *Config) *time.Duration { return &c.Node.WatchInterval })},
+	{Section: "node", Name: "replacement_timeout", Default: "2", Help: "Seconds after which a session that lost its connection gives its commands back, to be sent another way.", set: number(func(c *Config) *int { return &c.Node.ReplacementTimeout }, 1, 600)},
+	{Section: "node", Name: "read_ahead_kb", Default: "128", Help: "Read-ahead of the page layer in KiB.", set: number(func(c *Config) *int { return &c.Node.ReadAheadKiB }, 0, 16384)},
+}
+
+func text(f func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error { *f(c) = v; return nil }
+}
+
+func oneOf(f func(*Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if !slices.Contains(allowed, v) {
+			return fmt.Errorf("%q is not one of %s", v, strings.Join(allowed, ", "))
+		}
+		*f(c) = v
+		return nil
+	}
+}
+
+// scheme takes a URL, and never repeats it in an error: it may hold a password.
+func scheme(f func(*Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" {
+			s, rest, ok := strings.Cut(v, "://")
+			if !ok || rest == "" || !slices.Contains(allowed, s) {
+				return fmt.Errorf("must be a URL that begins with %s://", strings.Join(allowed, ":// or "))
+			}
+			if !strings.HasPrefix(s, "rabbit") {
+				if _, err := url.Parse(v); err != nil {
+					return fmt.Errorf("is no valid URL (special characters in a password must be percent-encoded)")
+				}
+			}
+		}
+		*f(c) = v
+		return nil
+	}
+}
+
+func boolean(f func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		switch strings.ToLower(v) {
+		case "true", "yes", "on", "1":
+			*f(c) = true
+		case "false", "no", "off", "0":
+			*f(c) = false
+		default:
+			return fmt.Errorf("%q is neither true nor false", v)
+		}
+		return nil
+	}
+}
+
+func number(f func(*Config) *int, low, high int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < low || n > high {
+			return fmt.Errorf("%q is not a whole number from %d to %d", v, low, high)
+		}
+		*f(c) = n
+		return nil
+	}
+}
+
+func seconds(f func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		s, err := strconv.ParseFloat(v, 64)
+		if err != nil || s < 0 || s > 1e8 {
+			return fmt.Errorf("%q is not a number of seconds", v)
+		}
+		*f(c) = time.Duration(s * float64(time.Second))
+		return nil
+	}
+}
+
+func list(f func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		*f(c) = nil
+		for w := range strings.SplitSeq(v, ",") {
+			if w = strings.TrimSpace(w); w != "" {
+				*f(c) = append(*f(c), w)
+			}
+		}
+		return nil
+	}
+}
+
+func ip(f func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" && net.ParseIP(v) == nil {
+			return fmt.Errorf("%q is no IP address", v)
+		}
+		*f(c) = v
+		return nil
+	}
+}
+
+func file(f func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" {
+			if _, err := os.Stat(v); err != nil {
+				return fmt.Errorf("can't be read: %w", err)
+			}
+		}
+		*f(c) = v
+		return nil
+	}
+}

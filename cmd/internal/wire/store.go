@@ -1,0 +1,31 @@
+// Package wire puts the parts together that must not know each other.
+package wire
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	v3 "github.com/vmthunder/vmthunder/api/v3"
+	"github.com/vmthunder/vmthunder/db"
+	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/scheduler"
+)
+
+// schedulerStore is the database as the scheduler sees it: its methods are the store's
+// own, but for the two that the store can't name in the scheduler's words.
+type schedulerStore struct{ *db.Store }
+
+func (s schedulerStore) Volume(ctx context.Context, id uuid.UUID) (model.Volume, error) {
+	return s.Store.Volume(ctx, id, "")
+}
+
+func (s schedulerStore) Tx(ctx context.Context, fn func(t scheduler.Tx) error) error {
+	return s.Store.Tx(ctx, func(t *db.Tx) error { return fn(t) })
+}
+
+// SchedulerStore is the database for the scheduler.
+func SchedulerStore(s *db.Store) scheduler.Store { return schedulerStore{s} }
+
+// APIStore is the database for the REST API.
+func APIStore(s *db.Store) v3.Store { return s }

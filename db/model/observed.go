@@ -1,0 +1,113 @@
+package model
+
+// Observed is what an agent sees on its node: its report and heartbeat.
+type Observed struct {
+	Schema     int    `json:"schema"`
+	Host       string `json:"host"`
+	Generation int64  `json:"generation"` // of the last Desired it took; 0 after a start
+	// Settled: everything in that document stands.
+	Settled          bool             `json:"settled"`
+	BootID           string           `json:"boot_id"`
+	Version          string           `json:"version"`
+	Address          string           `json:"address"`
+	Initiator        string           `json:"initiator"`
+	Origin           bool             `json:"origin"`
+	Compute          bool             `json:"compute"`
+	AvailabilityZone string           `json:"availability_zone"`
+	Rack             string           `json:"rack"`
+	Pool             ObservedPool     `json:"pool"`
+	ImageFreeBytes   int64            `json:"image_free_bytes"`
+	CacheDriver      string           `json:"cache_driver"`
+	CacheReason      string           `json:"cache_reason"`
+	TargetHelper     string           `json:"target_helper"`
+	Images           []ObservedImage  `json:"images"`
+	Volumes          []ObservedVolume `json:"volumes"`
+	// Unknown lists devices, targets and sessions under our names that no document
+	// mentions. They may hold data and are left alone.
+	Unknown []string `json:"unknown,omitempty"`
+	// Problems of the node as a whole, in words for an operator.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// ObservedPool is the thin pool.
+type ObservedPool struct {
+	UUID          string `json:"uuid"`
+	State         string `json:"state"` // rw, ro, out_of_data_space, fail, missing, foreign, none
+	TotalBytes    int64  `json:"total_bytes"`
+	FreeBytes     int64  `json:"free_bytes"`
+	MetadataTotal int64  `json:"metadata_total"`
+	MetadataFree  int64  `json:"metadata_free"`
+}
+
+// DeviceState is how far an image or volume is on the node.
+type DeviceState string
+
+// Device states.
+const (
+	DeviceAbsent    DeviceState = "absent"
+	DeviceInactive  DeviceState = "inactive"  // volume: data only
+	DeviceImporting DeviceState = "importing" // root: fetching from Glance
+	DeviceBuilding  DeviceState = "building"  // on the way; Error says what is in the way, if anything
+	DeviceReady     DeviceState = "ready"
+	DevicePathLost  DeviceState = "path-lost" // relay: stands, but its parent is out of reach
+	DeviceError     DeviceState = "error"     // trying again as it is does not help
+)
+
+// ObservedImage is one image on the node.
+type ObservedImage struct {
+	ID     string      `json:"id"`
+	Role   MemberRole  `json:"role"`
+	State  DeviceState `json:"state"`
+	Error  string      `json:"error,omitempty"`
+	Parent string      `json:"parent,omitempty"` // host it reads from now
+	// Phase, Done and Total of an import, in bytes.
+	Phase        string   `json:"phase,omitempty"`
+	Done         int64    `json:"done,omitempty"`
+	Total        int64    `json:"total,omitempty"`
+	VirtualBytes int64    `json:"virtual_bytes,omitempty"`
+	DeviceBytes  int64    `json:"device_bytes,omitempty"`
+	CacheMade    bool     `json:"cache_made,omitempty"`
+	Exported     bool     `json:"exported,omitempty"`
+	Children     []string `json:"children,omitempty"` // initiators logged in now
+	// Counters since the stack was assembled, in bytes.
+	UpstreamBytes int64 `json:"upstream_bytes"`
+	ReadBytes     int64 `json:"read_bytes"`
+	ServedBytes   int64 `json:"served_bytes"`
+	CacheHits     int64 `json:"cache_hits"`
+	CacheMisses   int64 `json:"cache_misses"`
+}
+
+// ObservedVolume is one volume on the node.
+type ObservedVolume struct {
+	ID           string      `json:"id"`
+	State        DeviceState `json:"state"`
+	Error        string      `json:"error,omitempty"`
+	Device       string      `json:"device,omitempty"` // path, when ready
+	Materialized bool        `json:"materialized,omitempty"`
+	// LUN of its target and the initiators that are let in, when exported.
+	LUN      int      `json:"lun,omitempty"`
+	Exported bool     `json:"exported,omitempty"`
+	Hosts    []string `json:"hosts,omitempty"`
+	// CowBytes that its thin device takes in the pool, where known.
+	CowBytes int64 `json:"cow_bytes,omitempty"`
+}
+
+// Image returns the report on one image; the zero report says absent.
+func (o *Observed) Image(id string) ObservedImage {
+	for _, i := range o.Images {
+		if i.ID == id {
+			return i
+		}
+	}
+	return ObservedImage{ID: id, State: DeviceAbsent}
+}
+
+// Volume returns the report on one volume; the zero report says absent.
+func (o *Observed) Volume(id string) ObservedVolume {
+	for _, v := range o.Volumes {
+		if v.ID == id {
+			return v
+		}
+	}
+	return ObservedVolume{ID: id, State: DeviceAbsent}
+}

@@ -1,0 +1,45 @@
+package model
+
+import "github.com/google/uuid"
+
+// NodeState is one node's part of the database, in one snapshot.
+type NodeState struct {
+	Node    Node
+	Images  map[uuid.UUID]Image // of its members
+	Members []Member            // this node's, one per image
+	// Parents and Fallbacks by image: the rows of the nodes that Members name.
+	Parents   map[uuid.UUID]Node
+	Fallbacks map[uuid.UUID]Node
+	// Children by image: members whose parent (or fallback) is this node, with their nodes' rows.
+	Children map[uuid.UUID][]ChildMember
+	// Volumes whose home is this node, with attachments that have a connector.
+	Volumes []Volume
+}
+
+// ChildMember is a child with its node.
+type ChildMember struct {
+	Member Member
+	Node   Node
+}
+
+// Changes that a report brought.
+type Changes struct {
+	NodeNew       bool        // first report ever
+	NodeBack      bool        // it was not alive, or has a new boot id
+	NeedsDocument bool        // it reports an older generation than the database has
+	PoolLost      bool        // another pool than before
+	Imported      []uuid.UUID // images whose root reports ready
+	ImportFailed  map[uuid.UUID]string
+	PathLost      []uuid.UUID // images whose way to the parent is cut
+	PathBack      []uuid.UUID
+	Drained       []uuid.UUID // images whose children here have all gone
+	Left          []uuid.UUID // leaving members whose stack is gone
+	Deleted       []uuid.UUID // volumes in deleting whose data is gone
+	Settled       bool
+}
+
+// Allocation of one host: the volumes whose home it is.
+type Allocation struct {
+	Volumes int
+	GiB     int64
+}

@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/driver"
+	"github.com/vmthunder/vmthunder/driver/stack"
+)
+
+// execute does one step.
+func (g *group) execute(ctx context.Context, s stack.Step) error {
+	d := g.a.d
+	g.log.WithField("step", s.String()).Debug("step")
+	switch s.Op {
+	case stack.OpImport:
+		return g.importImage(ctx, s)
+	case stack.OpLogin:
+		return g.login(ctx, s)
+	case stack.OpLogout:
+		return d.Initiator.Logout(ctx, s.Portals[0].IQN, s.Portals[0].Address)
+	case stack.OpMakePath:
+		_, err := d.DM.Create(ctx, s.Name, stack.PathTable(s.Number, s.Sectors), driver.CreateOptions{UUID: driver.DeviceUUID(s.Name), ReadOnly: true})
+		return err
+	case stack.OpSwitchPath:
+		// Without flushing, what was sent to the old parent stays queued and goes to the new one.
+		return d.DM.Reload(ctx, s.Name, stack.PathTable(s.Number, s.Sectors), driver.ReloadOptions{ReadOnly: true, NoFlush: true, NoLockFS: true})
+	case stack.OpReinstate:
+		_, err := d.DM.Message(ctx, s.Name, 0, "reinstate_path "+s.Number)
+		return err
+	case stack.OpMakeLocal:
+		return g.makeLocal(ctx, s)
+	case stack.OpStartCache:
+		_, err := d.Cache.Start(ctx, g.cacheSpec(s))
+		return err
+	case stack.OpStopCache:
+		return d.Cache.Stop(ctx, g.cacheSpec(s), true)
+	case stack.OpDeleteLocal:
+		return g.deleteLocal(ctx, s)
+	case stack.OpMakePage:
+		_, err := d.Loop.Attach(ctx, s.Path, driver.LoopOptions{ReadOnly: true, ReadAheadSectors: g.a.cfg.ReadAheadSectors})
+		return err
+	case stack.OpDropPage:
+		return d.Loop.Detach(ctx, s.Path)
+	case stack.OpCreateThin:
+		return d.Pool.CreateThin(ctx, s.Thin)
+	case stack.OpActivate:
+		_, err := d.Pool.Activate(ctx, s.Name, driver.DeviceUUID(s.Name), s.Thin, s.Sectors)
+		return err
+	case stack.OpDeactivate:
+		return d.Pool.Deactivate(ctx, s.Name)
+	case stack.OpDeleteThin:
+		if err := d.Pool.DeleteThin(ctx, s.Thin); err != nil {
+			return err
+		}
+		g.a.setGone(s.VolumeID)
+		return nil
+	case stack.OpMakeDevice:
+		_, err := d.DM.Create(ctx, s.Name, s.Table, driver.CreateOptions{UUID: driver.DeviceUUID(s.Name), ReadOnly: s.ReadOnly})
+		return err
+	case stack.OpResume:
+		return d.DM.Resume(ctx, s.Name)
+	case stack.OpRemove:
+		return d.DM.Remove(ctx, s.Name)
+	case stack.OpExport:
+		if _, err := d.Target.Ensure(ctx, s.Target); err != nil {
+			return err
+		}
+		g.a.setEnsured(s.Target.IQN, stack.Fingerprint(s.Target))
+		return nil
+	case stack.OpUnexport:
+		g.a.setEnsured(s.Target.IQN, "")
+		return d.Target.Remove(ctx, s.Target.IQN)
+	case stack.OpRemoveFile:
+		if d.Images != nil {
+			if err := d.Images.Remove(ctx, s.ImageID); err != nil {
+				return err
+			}
+		}
+		g.a.setGone(s.ImageID)
+		return nil
+	}
+	return fmt.Errorf("unknown step %q", s.Op)
+}
+
+// login tries the portals in turn until one lets us in.
+func (g *group) login(ctx context.Context, s stack.Step) error {
+	var errs []error
+	for _, p := range s.Portals {
+		one, cancel := context.WithTimeout(ctx, g.a.cfg.LoginTimeout)
+		_, err := g.a.d.Initiator.Login(one, driver.Portal{
+			Address: p.Address, IQN: p.IQN, Credential: driver.Credential{User: p.User, Secret: p.Secret},
+		})
+		cancel()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("log in to %s at %s: %w", p.Host, p.Address, err))
+	}
+	return errors.Join(errs...)
+}
+
+// makeLocal makes the cache's local devices. What a cache holds can be fetched again, so
+// unlike a volume's store one that is gone is simply made anew.
+func (g *group) makeLocal(ctx context.Context, s stack.Step) error {
+	if g.a.d.Pool == nil {
+		return fmt.Errorf("the %s cache wants a pool: %w", g.a.d.Cache.Name(), driver.ErrUnavailable)
+	}
+	for _, l := range s.Local {
+		_, err := g.a.d.Pool.Activate(ctx, l.Name, driver.DeviceUUID(l.Name), l.Thin, l.Sectors)
+		if errors.Is(err, driver.ErrNotFound) {
+			g.mu.Lock()
+			g.fresh = true
+			g.mu.Unlock()
+			if err = g.a.d.Pool.CreateThin(ctx, l.Thin); err == nil {
+				_, err = g.a.d.Pool.Activate(ctx, l.Name, driver.DeviceUUID(l.Name), l.Thin, l.Sectors)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("local device %s: %w", l.Name, err)
+		}
+	}
+	return nil
+}
+
+func (g *group) deleteLocal(ctx context.Context, s stack.Step) error {
+	for _, l := range s.Local {
+		if err := g.a.d.Pool.Deactivate(ctx, l.Name); err != nil {
+			return err
+		}
+		if err := g.a.d.Pool.DeleteThin(ctx, l.Thin); err != nil {
+			return err
+		}
+	}
+	g.a.setGone(s.ImageID)
+	return nil
+}
+
+func (g *group) cacheSpec(s stack.Step) driver.CacheSpec {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	spec := driver.CacheSpec{ImageID: s.ImageID, Upstream: s.Path, Sectors: s.Sectors, Fresh: g.fresh}
+	if g.work.image != nil && !g.work.image.CacheMade {
+		spec.Fresh = true
+	}
+	for _, l := range s.Local {
+		spec.Local = append(spec.Local, "/dev/mapper/"+l.Name)
+	}
+	return spec
+}
+
+func (g *group) importImage(ctx context.Context, s stack.Step) error {
+	if g.a.d.Images == nil {
+		return fmt.Errorf("this node is no origin (set [node] origin = true and image_dir): %w", driver.ErrUnavailable)
+	}
+	_, err := g.a.d.Images.Ensure(ctx, source(s.ImageID, *s.Source), func(p driver.ImageProgress) {
+		g.mu.Lock()
+		step := p.Phase != g.progress.Phase
+		g.progress = p
+		g.mu.Unlock()
+		if step {
+			g.a.askReport()
+		}
+	})
+	return err
+}
+
+func source(id string, s model.ImageSource) driver.ImageSource {
+	return driver.ImageSource{
+		ImageID: id, DiskFormat: s.DiskFormat, SizeBytes: s.SizeBytes, HashAlgo: s.HashAlgo, HashValue: s.HashValue,
+		Checksum: s.Checksum, MaxBytes: s.MaxBytes,
+	}
+}
+
+func (a *Agent) setGone(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gone[id] = true
+}
+
+func (a *Agent) setEnsured(iqn, fingerprint string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if fingerprint == "" {
+		delete(a.ensured, iqn)
+		return
+	}
+	a.ensured[iqn] = fingerprint
+}

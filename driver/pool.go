@@ -1,0 +1,42 @@
+package driver
+
+import "context"
+
+// PoolStatus tells of the node's thin pool.
+type PoolStatus struct {
+	UUID          string // written into the device when the pool was made
+	TotalBytes    uint64
+	FreeBytes     uint64 // unallocated data blocks
+	MetadataTotal uint64 // bytes
+	MetadataFree  uint64 // bytes
+	BlockBytes    uint64 // unit of allocation
+	// Mode is rw, ro, out_of_data_space or fail, as the kernel says.
+	Mode string
+}
+
+// Pool is the node's dm-thin pool. Thin devices are known by a number of 24 bits
+// that the control plane chooses and never uses again on the same pool.
+// Reference: Documentation/admin-guide/device-mapper/thin-provisioning.rst.
+type Pool interface {
+	// Open makes the pool stand, from a volume group, a disk or a file as
+	// configured. A wholly blank device is formatted, with a new UUID; one that
+	// holds anything else is ErrForeign; one that is missing ErrUnavailable.
+	Open(ctx context.Context) (PoolStatus, error)
+	Status(ctx context.Context) (PoolStatus, error)
+	// Close takes the pool down; ErrBusy while a thin device is active.
+	Close(ctx context.Context) error
+	// CreateThin makes an empty thin device; one that exists is success.
+	// A pool without free blocks is ErrNoSpace.
+	CreateThin(ctx context.Context, id uint32) error
+	// SnapThin makes id a snapshot of origin. An active origin must be suspended.
+	SnapThin(ctx context.Context, id, origin uint32) error
+	// DeleteThin gives the blocks back; a missing one is success, an active one ErrBusy.
+	DeleteThin(ctx context.Context, id uint32) error
+	// Activate makes the device-mapper device NAME of sectors over thin device id
+	// and returns its path. A thin device that was never created is ErrNotFound:
+	// it is never created on the way, since that would pass off an empty device
+	// as one whose data was lost.
+	Activate(ctx context.Context, name, uuid string, id uint32, sectors uint64) (string, error)
+	// Deactivate takes NAME down and keeps the data.
+	Deactivate(ctx context.Context, name string) error
+}

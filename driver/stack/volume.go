@@ -1,0 +1,133 @@
+package stack
+
+import (
+	"slices"
+
+	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/driver"
+)
+
+// Volume plans for one volume. Its image, if it has one, is planned for before.
+func (h Host) Volume(d model.DesiredVolume, a Actual) []Step {
+	if d.State == model.Present {
+		return h.buildVolume(d, a)
+	}
+	steps := h.takeDown(d, a)
+	if d.State == model.Absent && !a.Gone[d.ID] {
+		steps = append(steps, Step{Op: OpDeleteThin, VolumeID: d.ID, Thin: d.ThinID})
+	}
+	return steps
+}
+
+func (h Host) buildVolume(d model.DesiredVolume, a Actual) []Step {
+	sectors := uint64(d.Bytes) / SectorBytes
+	name := func(part string) string { return driver.VolumeDevice(d.ID, part) }
+	cow, base, volume := name(driver.PartCow), name(driver.PartBase), name(driver.PartVolume)
+
+	var steps []Step
+	if d.ImageID != "" {
+		if _, ok := a.Pages[d.ImageID]; !ok {
+			return nil // the image's plan comes first
+		}
+	}
+	if !a.live(cow) {
+		if !d.Materialized {
+			steps = append(steps, Step{Op: OpCreateThin, VolumeID: d.ID, Thin: d.ThinID})
+		}
+		size := sectors
+		if d.ImageID != "" {
+			size = CowSectors(sectors)
+		}
+		steps = append(steps, Step{Op: OpActivate, VolumeID: d.ID, Name: cow, Thin: d.ThinID, Sectors: size})
+	}
+	if d.ImageID == "" {
+		steps = append(steps, h.device(Step{
+			Op: OpMakeDevice, VolumeID: d.ID, Name: volume, Table: driver.Table{linear(0, sectors, mapper(cow), 0)},
+		}, a)...)
+	} else {
+		page := a.Pages[d.ImageID]
+		steps = append(steps, h.device(Step{
+			Op: OpMakeDevice, VolumeID: d.ID, Name: base, ReadOnly: true,
+			Table: baseTable(page.Path, page.Bytes/SectorBytes, sectors),
+		}, a)...)
+		steps = append(steps, h.device(Step{
+			Op: OpMakeDevice, VolumeID: d.ID, Name: volume, Table: volumeTable(mapper(base), mapper(cow), sectors),
+		}, a)...)
+	}
+
+	iqn, export := driver.VolumeIQN(h.Name, d.ID), name(driver.PartExport)
+	if len(d.Hosts) == 0 {
+		return append(steps, h.endExport(iqn, export, a)...)
+	}
+	steps = append(steps, h.device(Step{
+		Op: OpMakeDevice, VolumeID: d.ID, Name: export, Table: driver.Table{linear(0, sectors, mapper(volume), 0)},
+	}, a)...)
+	return append(steps, h.export(driver.Target{
+		IQN: iqn, Device: mapper(export), Portal: h.Address, Serial: d.ID, ACLs: acls(d.Hosts),
+	}, a)...)
+}
+
+func (h Host) takeDown(d model.DesiredVolume, a Actual) []Step {
+	steps := h.endExport(driver.VolumeIQN(h.Name, d.ID), driver.VolumeDevice(d.ID, driver.PartExport), a)
+	for _, part := range []string{driver.PartVolume, driver.PartBase} {
+		if name := driver.VolumeDevice(d.ID, part); a.stands(name) {
+			steps = append(steps, Step{Op: OpRemove, VolumeID: d.ID, Name: name})
+		}
+	}
+	if cow := driver.VolumeDevice(d.ID, driver.PartCow); a.stands(cow) {
+		steps = append(steps, Step{Op: OpDeactivate, VolumeID: d.ID, Name: cow})
+	}
+	return steps
+}
+
+// device makes a device that does not stand, makes one anew that is half made, and
+// resumes one that a crash left suspended.
+func (h Host) device(s Step, a Actual) []Step {
+	have, ok := a.Devices[s.Name]
+	switch {
+	case !ok:
+		return []Step{s}
+	case !have.Live:
+		return []Step{{Op: OpRemove, ImageID: s.ImageID, VolumeID: s.VolumeID, Name: s.Name}, s}
+	case have.Suspended:
+		return []Step{{Op: OpResume, ImageID: s.ImageID, VolumeID: s.VolumeID, Name: s.Name}}
+	}
+	return nil
+}
+
+func (h Host) export(t driver.Target, a Actual) []Step {
+	have, ok := a.Targets[t.IQN]
+	if ok && a.Ensured[t.IQN] == Fingerprint(t) && have.Device != "" {
+		return nil
+	}
+	return []Step{{Op: OpExport, Target: t}}
+}
+
+func (h Host) endExport(iqn, device string, a Actual) []Step {
+	var steps []Step
+	if _, ok := a.Targets[iqn]; ok {
+		steps = append(steps, Step{Op: OpUnexport, Target: driver.Target{IQN: iqn}})
+	}
+	if a.stands(device) {
+		steps = append(steps, Step{Op: OpRemove, Name: device})
+	}
+	return steps
+}
+
+// acls lists each initiator once, in order.
+func acls(children []model.Child) []driver.ACL {
+	var out []driver.ACL
+	for _, c := range children {
+		if c.Initiator == "" || slices.ContainsFunc(out, func(a driver.ACL) bool { return a.Initiator == c.Initiator }) {
+			continue
+		}
+		out = append(out, driver.ACL{Initiator: c.Initiator, Credential: driver.Credential{User: c.User, Secret: c.Secret}})
+	}
+	slices.SortFunc(out, func(x, y driver.ACL) int {
+		if x.Initiator < y.Initiator {
+			return -1
+		}
+		return 1
+	})
+	return out
+}

@@ -1,0 +1,285 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Connect brings a volume to the connector's host. The home of a volume that has none
+// yet becomes that host, if it has an agent. There the connection is of type local: the
+// path of a device-mapper device; for any other host it is iscsi, to the home.
+func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, raw []byte, mode string) (model.Attachment, error) {
+	if c.Host == "" {
+		return model.Attachment{}, fmt.Errorf("%w: the connector names no host", model.ErrInvalid)
+	}
+	plan, err := s.connectRows(ctx, id, c, raw, mode)
+	if err != nil {
+		return model.Attachment{}, err
+	}
+	s.tell(plan.tell...)
+	info, err := s.bring(ctx, plan, c, mode)
+	if err != nil {
+		s.disconnectFailed(ctx, id, plan.home)
+		return model.Attachment{}, fmt.Errorf("volume %s on %s: %w", plan.volume.ID, plan.home, err)
+	}
+	var a model.Attachment
+	err = s.store.Tx(ctx, func(t Tx) error {
+		att, v, err := t.LockAttachment(id)
+		if err != nil {
+			return err
+		}
+		if att.Status != model.AttachAttaching || v.Status == model.VolumeDeleting {
+			return fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
+		}
+		att.ConnectionInfo = info
+		a = att
+		return t.UpdateAttachment(att)
+	})
+	return a, err
+}
+
+// connection is what connectRows decided.
+type connection struct {
+	volume model.Volume
+	home   string
+	local  bool
+	secret string
+	tell   []string // other hosts with a new document
+}
+
+// connectRows writes the decision: the home, its place in the image's tree, and the
+// attachment as attaching. One transaction, no device touched.
+func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connector, raw []byte, mode string) (connection, error) {
+	_, seen, err := s.store.Attachment(ctx, id)
+	if err != nil {
+		return connection{}, err
+	}
+	var out connection
+	err = s.store.Tx(ctx, func(t Tx) error {
+		out = connection{}
+		var image model.Image
+		if seen.ImageID != nil {
+			if image, err = t.LockImage(*seen.ImageID); err != nil {
+				return err
+			}
+			if image.Status != model.ImageActive {
+				return fmt.Errorf("%w: image %s is %s", model.ErrConflict, image.ID, image.Status)
+			}
+		}
+		att, v, err := t.LockAttachment(id)
+		if err != nil {
+			return err
+		}
+		switch {
+		case v.Status == model.VolumeDeleting || strings.HasPrefix(string(v.Status), "error"):
+			return fmt.Errorf("%w: volume %s is %s", model.ErrConflict, v.ID, v.Status)
+		case !slices.Contains([]model.AttachStatus{model.AttachReserved, model.AttachAttaching, model.AttachAttached, model.AttachErrorAttaching}, att.Status):
+			return fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
+		}
+		nodes, err := t.Nodes()
+		if err != nil {
+			return err
+		}
+		home, err := s.home(v, c.Host, nodes)
+		if err != nil {
+			return err
+		}
+		if v.Home == nil {
+			if _, err := t.SetHome(v.ID, home.Host); err != nil {
+				return err
+			}
+		}
+		bump := []string{home.Host}
+		if seen.ImageID != nil {
+			changed, err := s.join(t, image, home, nodes)
+			if err != nil {
+				return err
+			}
+			bump = append(bump, changed...)
+		}
+		out.local = c.Host == home.Host
+		if !out.local {
+			if c.Initiator == "" {
+				return fmt.Errorf("%w: host %s is not the volume's home (%s) and its connector names no iSCSI initiator", model.ErrInvalid, c.Host, home.Host)
+			}
+			if att.ChapSecret == "" {
+				att.ChapSecret = s.opt.NewSecret()
+			}
+			out.secret = att.ChapSecret
+		}
+		att.Status, att.Connector, att.AttachedHost = model.AttachAttaching, raw, &c.Host
+		if c.Mountpoint != "" {
+			att.Mountpoint = &c.Mountpoint
+		}
+		if mode != "" {
+			att.AttachMode = &mode
+		}
+		if err := t.UpdateAttachment(att); err != nil {
+			return err
+		}
+		if v.Status == model.VolumeReserved || v.Status == model.VolumeAvailable {
+			if err := t.SetVolumeStatus(v.ID, model.VolumeAttaching, model.AttachAttaching, nil); err != nil {
+				return err
+			}
+		}
+		out.volume, out.home, out.tell = v, home.Host, bump[1:]
+		return t.Bump(bump...)
+	})
+	return out, err
+}
+
+// home is where the volume lives or will live.
+func (s *Service) home(v model.Volume, asking string, nodes []model.Node) (model.Node, error) {
+	find := func(host string) (model.Node, bool) {
+		i := slices.IndexFunc(nodes, func(n model.Node) bool { return n.Host == host })
+		if i < 0 {
+			return model.Node{}, false
+		}
+		return nodes[i], true
+	}
+	if v.Home != nil {
+		n, ok := find(*v.Home)
+		if !ok || !n.Alive {
+			return n, fmt.Errorf("%w: node %s, which holds volume %s, does not answer; start its agent", model.ErrUnavailable, *v.Home, v.ID)
+		}
+		return n, nil
+	}
+	if n, ok := find(asking); ok && n.Compute {
+		if !n.Alive {
+			return n, fmt.Errorf("%w: the agent on %s does not answer; start it", model.ErrUnavailable, asking)
+		}
+		if why := s.full(n, v); why != "" {
+			return n, fmt.Errorf("%w: %s", model.ErrInvalid, why)
+		}
+		return n, nil
+	}
+	// The asking host has no agent: the node with the most room serves it.
+	best, ok := model.Node{}, false
+	for _, n := range nodes {
+		if !n.Alive || !n.Enabled || !n.Compute || n.Frozen || n.AvailabilityZone != v.AvailabilityZone || s.full(n, v) != "" {
+			continue
+		}
+		if !ok || n.PoolFree > best.PoolFree {
+			best, ok = n, true
+		}
+	}
+	if !ok {
+		return best, fmt.Errorf("%w: no node in availability zone %s is alive with room for volume %s", model.ErrUnavailable, v.AvailabilityZone, v.ID)
+	}
+	return best, nil
+}
+
+// full says why a node's pool takes no new volume, "" if it does.
+func (s *Service) full(n model.Node, v model.Volume) string {
+	switch {
+	case n.PoolState != "rw":
+		return fmt.Sprintf("the pool of node %s is %s", n.Host, n.PoolState)
+	case n.PoolFree*100 < n.PoolTotal*int64(s.opt.ReservedPercent):
+		return fmt.Sprintf("the pool of node %s is full: %d of %d MiB free, %d %% are reserved", n.Host, n.PoolFree>>20, n.PoolTotal>>20, s.opt.ReservedPercent)
+	case v.ImageID == nil && v.Bytes() > n.PoolTotal:
+		return fmt.Sprintf("the pool of node %s has %d MiB, volume %s wants %d", n.Host, n.PoolTotal>>20, v.ID, v.Bytes()>>20)
+	}
+	return ""
+}
+
+// bring has the home make the device and returns the connection info, flat.
+func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mode string) (model.JSON, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.AttachTimeout)
+	defer cancel()
+	doc, err := s.document(ctx, p.home)
+	if err != nil {
+		return nil, err
+	}
+	id := p.volume.ID.String()
+	seen, err := s.nodes.Apply(ctx, p.home, doc, []string{id})
+	if err != nil {
+		return nil, err
+	}
+	v := seen.Volume(id)
+	if v.State != model.DeviceReady {
+		why := v.Error
+		if i := seen.Image(imageOf(p.volume)); v.Error == "" || strings.Contains(v.Error, "can't be read here yet") {
+			why = strings.Trim(v.Error+"; "+i.Error, "; ")
+		}
+		return nil, fmt.Errorf("%w: the device is %s: %s", model.ErrUnavailable, v.State, why)
+	}
+	if err := s.sawVolume(ctx, seen); err != nil {
+		return nil, err
+	}
+	access := "rw"
+	if mode == "ro" || p.volume.ReadOnly {
+		access = "ro"
+	}
+	info := map[string]any{
+		"access_mode": access, "qos_specs": nil, "encrypted": false, "cacheable": false,
+		"attachment_id": nil, "volume_id": id,
+	}
+	if p.local {
+		info["driver_volume_type"] = "local"
+		info["device_path"] = v.Device
+	} else {
+		if !slices.Contains(v.Hosts, c.Initiator) {
+			return nil, fmt.Errorf("%w: the target does not let %s in yet", model.ErrUnavailable, c.Initiator)
+		}
+		info["driver_volume_type"] = "iscsi"
+		info["target_discovered"] = false
+		info["target_portal"] = seen.Address
+		info["target_iqn"] = model.VolumeIQN(p.home, id)
+		info["target_lun"] = v.LUN
+		info["auth_method"] = "CHAP"
+		info["auth_username"] = model.ChapUser(c.Host)
+		info["auth_password"] = p.secret
+		info["discard"] = true
+	}
+	return json.Marshal(info)
+}
+
+func imageOf(v model.Volume) string {
+	if v.ImageID == nil {
+		return ""
+	}
+	return v.ImageID.String()
+}
+
+// sawVolume records at once what the answer says, so that a volume whose COW device was
+// made is known to be made before a VM writes into it.
+func (s *Service) sawVolume(ctx context.Context, seen model.Observed) error {
+	_, err := s.store.SaveObserved(ctx, seen)
+	return err
+}
+
+// disconnectFailed takes back a connection that did not come about.
+func (s *Service) disconnectFailed(ctx context.Context, id uuid.UUID, home string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err := s.store.Tx(ctx, func(t Tx) error {
+		att, v, err := t.LockAttachment(id)
+		if err != nil {
+			return err
+		}
+		att.Status, att.Connector, att.ConnectionInfo, att.ChapSecret = model.AttachErrorAttaching, nil, nil, ""
+		if err := t.UpdateAttachment(att); err != nil {
+			return err
+		}
+		if v.Status == model.VolumeAttaching {
+			if err := t.SetVolumeStatus(v.ID, model.VolumeReserved, model.AttachReserved, nil); err != nil {
+				return err
+			}
+		}
+		return t.Bump(home)
+	})
+	if err != nil && !errors.Is(err, model.ErrNotFound) {
+		s.log.WithError(err).WithField("attachment", id).Error("a failed attachment can't be taken back; delete it")
+		return
+	}
+	s.tell(home)
+}

@@ -1,0 +1,104 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Nodes talks to the agents.
+type Nodes interface {
+	// Apply sends the document and waits until the volumes named are as it wants them,
+	// or can't be, or ctx ends. model.ErrUnavailable if the agent can't be reached.
+	Apply(ctx context.Context, host string, doc model.Desired, wait []string) (model.Observed, error)
+	// Nudge sends the document and does not wait.
+	Nudge(ctx context.Context, host string, doc model.Desired) error
+	Healthy(ctx context.Context) error
+}
+
+// Options of the service. Zero durations take their defaults.
+type Options struct {
+	Host   string // of this replica
+	Binary string
+	// Degree of trees whose image and volume type say nothing else.
+	Degree int
+	// MaxImageBytes is the largest virtual size that is served.
+	MaxImageBytes int64
+	// NodeDown: a node silent for so long counts as dead.
+	NodeDown time.Duration
+	// OriginWait: an image that finds no origin for so long fails.
+	OriginWait time.Duration
+	// ImageIdle: an image that no volume uses is kept for so long, cached and ready.
+	ImageIdle time.Duration
+	// AttachTimeout bounds the wait for a device.
+	AttachTimeout time.Duration
+	// ReservedPercent of a pool that is kept free of new volumes.
+	ReservedPercent int
+	Now             func() time.Time
+	NewSecret       func() string // CHAP secrets, 16 letters
+}
+
+func (o *Options) defaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&o.NodeDown, 15*time.Second)
+	def(&o.OriginWait, time.Minute)
+	def(&o.AttachTimeout, 50*time.Second)
+	if o.Degree < 1 {
+		o.Degree = 2
+	}
+	if o.MaxImageBytes <= 0 {
+		o.MaxImageBytes = 1 << 40
+	}
+}
+
+// Service is the scheduler of one replica.
+type Service struct {
+	store Store
+	nodes Nodes
+	opt   Options
+	log   *logrus.Entry
+
+	kick  chan struct{} // a job may be due
+	mu    sync.Mutex
+	dirty map[string]bool // hosts that are to get their document
+	push  chan struct{}
+}
+
+// New returns a service; its loops run under Run.
+func New(store Store, nodes Nodes, opt Options, log *logrus.Entry) *Service {
+	opt.defaults()
+	return &Service{
+		store: store, nodes: nodes, opt: opt, log: log,
+		kick: make(chan struct{}, 1), dirty: map[string]bool{}, push: make(chan struct{}, 1),
+	}
+}
+
+// Healthy returns nil if the bus can be reached.
+func (s *Service) Healthy(ctx context.Context) error { return s.nodes.Healthy(ctx) }
+
+// Run runs the loops until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { s.jobLoop(ctx) })
+	loops.Go(func() { s.pushLoop(ctx) })
+	loops.Go(func() { s.watchLoop(ctx) })
+	<-ctx.Done()
+	loops.Wait()
+	return nil
+}
+
+// wakeJobs has the job loop look at once.
+func (s *Service) wakeJobs() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}

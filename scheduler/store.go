@@ -1,0 +1,114 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Store is what the scheduler needs of the database. Every method is one
+// transaction; none is held open while the caller does something else.
+// Methods return model.ErrNotFound, ErrConflict and ErrUnavailable.
+type Store interface {
+	// CreateVolumes inserts all volumes or none. With an image, its row is made if it
+	// is not there (status queued, with a job import-image; once, however many ask
+	// at the same time), and the volumes become available if the image is active,
+	// downloading otherwise. A volume smaller than an active image's virtual size is
+	// ErrInvalid. The rows as written are returned, in order.
+	CreateVolumes(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
+	Volume(ctx context.Context, id uuid.UUID) (model.Volume, error)
+	// Attachment returns an attachment and its volume with all its attachments, unlocked.
+	Attachment(ctx context.Context, id uuid.UUID) (model.Attachment, model.Volume, error)
+	// MoveVolume changes the status if it is one of From, else ErrConflict.
+	MoveVolume(ctx context.Context, id uuid.UUID, m model.VolumeMove) (model.Volume, error)
+	// DeleteRow removes a volume that is deleting, with its attachments; its home's generation grows.
+	DeleteRow(ctx context.Context, id uuid.UUID) error
+
+	// Tx gives fn a consistent view and the locks below for one short transaction,
+	// retried on serialization failures. fn does no I/O but through t.
+	Tx(ctx context.Context, fn func(t Tx) error) error
+
+	Node(ctx context.Context, host string) (model.Node, error)
+	Nodes(ctx context.Context) ([]model.Node, error)
+	// NodeState reads in one snapshot all that Desired for a host is computed from.
+	NodeState(ctx context.Context, host string) (NodeState, error)
+	// SaveObserved records a report: the node's row (made on first sight; alive,
+	// last_seen), its members' counters and states, its volumes' materialized flags,
+	// the import's progress. It tells what changed that somebody has to act upon.
+	SaveObserved(ctx context.Context, o model.Observed) (Changes, error)
+	// LoseNodes marks nodes not seen since the given time as not alive and returns them.
+	LoseNodes(ctx context.Context, before time.Time) ([]string, error)
+
+	Image(ctx context.Context, id uuid.UUID) (model.Image, error)
+	Images(ctx context.Context) ([]model.Image, error)
+	Members(ctx context.Context, image uuid.UUID) ([]model.Member, error)
+	// FinishImport makes an importing image active with its sizes and its waiting
+	// volumes available; those too small for it get status error and a message.
+	// It returns the hosts and volumes concerned.
+	FinishImport(ctx context.Context, image uuid.UUID, virtualBytes, deviceBytes int64) error
+	// FailImport sets the image's status error, its waiting volumes' status error with
+	// the reason, and a user message for each.
+	FailImport(ctx context.Context, image uuid.UUID, reason string) error
+
+	// TakeJob takes one due job for the given time, or returns model.ErrNotFound.
+	TakeJob(ctx context.Context, holder string, lease time.Duration) (model.Job, error)
+	FinishJob(ctx context.Context, id int64) error
+	RetryJob(ctx context.Context, id int64, at time.Time, reason string) error
+
+	// Lead takes or renews the named lease for the holder; false if another has it.
+	Lead(ctx context.Context, name, holder string, lease time.Duration) (bool, error)
+	// Beat records that this replica lives.
+	Beat(ctx context.Context, host, binary string) error
+	AddMessage(ctx context.Context, m model.Message) error
+}
+
+// Tx is what a scheduling transaction can do.
+type Tx interface {
+	// LockImage returns the image's row, locked against other placements in its tree.
+	LockImage(id uuid.UUID) (model.Image, error)
+	SetImage(id uuid.UUID, status model.ImageStatus, reason *string) error
+	// LockVolume returns the volume's row with its attachments, locked.
+	LockVolume(id uuid.UUID) (model.Volume, error)
+	// LockAttachment locks the attachment's volume and returns both rows, the volume with all its attachments.
+	LockAttachment(id uuid.UUID) (model.Attachment, model.Volume, error)
+	// SetHome gives the volume a home and a thin number there.
+	SetHome(id uuid.UUID, host string) (thin int64, err error)
+	SetVolumeStatus(id uuid.UUID, s model.VolumeStatus, a model.AttachStatus, reason *string) error
+	// UpdateAttachment writes attach_status, attached_host, mountpoint, attach_mode, connector,
+	// connection_info, chap_secret, attached_at.
+	UpdateAttachment(a model.Attachment) error
+	DeleteAttachment(id uuid.UUID) error
+
+	Nodes() ([]model.Node, error)
+	Members(image uuid.UUID) ([]model.Member, error)
+	// Frontier returns members that could take a child: state joining or active, alive node,
+	// children < degree, shallowest first, at most limit.
+	Frontier(image uuid.UUID, degree, limit int) ([]model.Member, error)
+	Member(image uuid.UUID, host string) (model.Member, error)
+	// PutMember inserts or updates role, state, parent, fallback, depth, pinned, secret, reason; a new
+	// relay gets its thin numbers. The children counts of old and new parent follow.
+	PutMember(m model.Member) error
+	DeleteMember(image uuid.UUID, host string) error
+	// VolumesAt counts volumes (not deleted) of the image whose home is host.
+	VolumesAt(image uuid.UUID, host string) (int, error)
+	// ImageUsed tells whether any volume (of any status) is made from the image.
+	ImageUsed(image uuid.UUID) (bool, error)
+	// DeleteImage removes the row of an image that has neither members nor volumes.
+	DeleteImage(image uuid.UUID) error
+	// Bump makes the generation of these hosts grow, so that they get a new document.
+	Bump(hosts ...string) error
+	AddJob(kind model.JobKind, subject string, at time.Time) error
+}
+
+// What the store hands out is defined where both sides can see it.
+type (
+	// NodeState is one node's part of the database, in one snapshot.
+	NodeState = model.NodeState
+	// ChildMember is a child with its node.
+	ChildMember = model.ChildMember
+	// Changes that a report brought.
+	Changes = model.Changes
+)
