@@ -1,6 +1,10 @@
 package driver
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
 
 // Names of everything that an agent makes carry the id of the row they stand
 // for, so that any device, target or session can be traced to it.
@@ -8,7 +12,7 @@ import "strings"
 // Prefix begins every device-mapper name, IQNPrefix every target.
 const (
 	Prefix    = "vmthunder-"
-	IQNPrefix = "iqn.2014-05.org.vmthunder:"
+	IQNPrefix = model.IQNPrefix
 )
 
 // Parts of an image's stack and of a volume's, the last part of a device's name.
@@ -59,11 +63,11 @@ func ParseDevice(name string) (kind, id, part string, ok bool) {
 }
 
 // ImageIQN names the target by which host serves an image to its children.
-func ImageIQN(host, imageID string) string { return IQNPrefix + iqnHost(host) + ":image-" + imageID }
+func ImageIQN(host, imageID string) string { return model.ImageIQN(host, imageID) }
 
 // VolumeIQN names the target by which host serves a volume to other hosts.
 func VolumeIQN(host, volumeID string) string {
-	return IQNPrefix + iqnHost(host) + ":volume-" + volumeID
+	return model.VolumeIQN(host, volumeID)
 }
 
 // ParseIQN takes a target's name apart.
@@ -78,17 +82,4 @@ func ParseIQN(iqn string) (host, kind, id string, ok bool) {
 	}
 	kind, id, found = strings.Cut(rest, "-")
 	return host, kind, id, found && (kind == "image" || kind == "volume") && len(id) == uuidLen
-}
-
-// iqnHost maps a host name to the letters RFC 3722 allows: lower case, digits, dot, dash.
-func iqnHost(host string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-':
-			return r
-		case r >= 'A' && r <= 'Z':
-			return r + ('a' - 'A')
-		}
-		return '-'
-	}, host)
 }

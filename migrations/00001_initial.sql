@@ -119,6 +119,7 @@ CREATE TABLE tree_members (
 CREATE INDEX tree_members_host ON tree_members (host);
 CREATE INDEX tree_members_parent ON tree_members (parent, image_id);
 CREATE INDEX tree_members_fallback ON tree_members (fallback, image_id);
+CREATE INDEX tree_members_observed ON tree_members (observed_parent);
 -- The frontier: where a new member may be put, shallowest first.
 CREATE INDEX tree_members_frontier ON tree_members (image_id, depth, children, host)
     WHERE state IN ('joining', 'active');

@@ -111,9 +111,7 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 			if c.Initiator == "" {
 				return fmt.Errorf("%w: host %s is not the volume's home (%s) and its connector names no iSCSI initiator", model.ErrInvalid, c.Host, home.Host)
 			}
-			if att.ChapSecret == "" {
-				att.ChapSecret = s.opt.NewSecret()
-			}
+			att.ChapSecret = s.secret(v, att, c.Host)
 			out.secret = att.ChapSecret
 		}
 		att.Status, att.Connector, att.AttachedHost = model.AttachAttaching, raw, &c.Host
@@ -135,6 +133,17 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 		return t.Bump(bump...)
 	})
 	return out, err
+}
+
+// secret is the CHAP secret of an attachment. A target knows one for each initiator, so all
+// attachments of a volume at one host share it.
+func (s *Service) secret(v model.Volume, att model.Attachment, host string) string {
+	for _, a := range append([]model.Attachment{att}, v.Attachments...) {
+		if a.ChapSecret != "" && a.AttachedHost != nil && *a.AttachedHost == host {
+			return a.ChapSecret
+		}
+	}
+	return s.opt.NewSecret()
 }
 
 // home is where the volume lives or will live.
@@ -236,7 +245,7 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 		info["target_iqn"] = model.VolumeIQN(p.home, id)
 		info["target_lun"] = v.LUN
 		info["auth_method"] = "CHAP"
-		info["auth_username"] = model.ChapUser(c.Host)
+		info["auth_username"] = model.VolumeChapUser(c.Host, id)
 		info["auth_password"] = p.secret
 		info["discard"] = true
 	}

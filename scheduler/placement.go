@@ -44,12 +44,14 @@ func (s *Service) join(t Tx, image model.Image, node model.Node, nodes []model.N
 		return nil, err
 	}
 	degree := s.degree(image)
-	members, err := t.Frontier(image.ID, degree, frontierSize)
+	var members []model.Member
+	if have.Host != "" { // draining, and wanted again: its own subtree must be in view
+		members, err = t.Members(image.ID)
+	} else {
+		members, err = t.Frontier(image.ID, degree, frontierSize)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if have.Host != "" { // draining, and wanted again
-		members = append(members, have)
 	}
 	host := tree.Host{Name: node.Host, Rack: node.Rack, AvailabilityZone: node.AvailabilityZone}
 	plan, err := tree.Join(tree.Observed{Degree: degree, Members: members, Nodes: nodeMap(nodes)}, []tree.Host{host})
@@ -250,7 +252,20 @@ func (s *Service) left(ctx context.Context, image uuid.UUID, host string) error 
 
 // drained turns a draining member without children into one that leaves.
 func (s *Service) drained(ctx context.Context, image uuid.UUID, host string) error {
-	return s.replan(ctx, image, "drained", func(o tree.Observed) tree.Plan { return tree.Leave(o, host) })
+	return s.replan(ctx, image, "drained", func(o tree.Observed) tree.Plan { return tree.Drained(o, host) })
+}
+
+// returned takes a node that was dead into its trees again, below.
+func (s *Service) returned(ctx context.Context, host string) error {
+	state, err := s.store.NodeState(ctx, host)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, m := range state.Members {
+		errs = append(errs, s.replan(ctx, m.ImageID, "node returned", func(o tree.Observed) tree.Plan { return tree.Return(o, host) }))
+	}
+	return errors.Join(errs...)
 }
 
 func ref(s string) *string {

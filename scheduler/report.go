@@ -47,6 +47,7 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 		log.Info("a new node reports")
 	} else if c.NodeBack {
 		log.WithField("boot", o.BootID).Info("node is back")
+		try(s.returned(ctx, o.Host))
 	}
 	if c.PoolLost {
 		log.WithField("pool", o.Pool.UUID).Error("the node reports another pool than its volumes are in")

@@ -23,7 +23,7 @@ func TestLoad(t *testing.T) {
 transport_url = rabbit://u:p%23x@10.0.0.1:5672,u:p@10.0.0.2:5672/vhost
 osapi_volume_listen_port = 9999
 [database]
-connection = postgresql://cinder:se#cret@db/cinder
+connection = postgresql://cinder:se%23cret@db/cinder?application_name=a#b
 [scheduler]
 service_down_time = 2.5
 [node]
@@ -35,7 +35,7 @@ origin = True
 	if c.ListenPort != 9999 || c.NodeDown != 2500*time.Millisecond || !c.Node.Origin || !c.Node.Compute {
 		t.Errorf("port %d, down %s, origin %v, compute %v", c.ListenPort, c.NodeDown, c.Node.Origin, c.Node.Compute)
 	}
-	if c.Database != "postgresql://cinder:se#cret@db/cinder" {
+	if c.Database != "postgresql://cinder:se%23cret@db/cinder?application_name=a#b" {
 		t.Errorf("a # inside a value was taken for a comment: %q", c.Database)
 	}
 	if c.TransportURL != "rabbit://u:p%23x@10.0.0.1:5672,u:p@10.0.0.2:5672/vhost" {

@@ -13,11 +13,15 @@ import (
 )
 
 // schedulerStore is the database as the scheduler sees it: its methods are the store's
-// own, but for the two that the store can't name in the scheduler's words.
+// own, but for those that mean something else there, or name the scheduler's types.
 type schedulerStore struct{ *db.Store }
 
 func (s schedulerStore) Volume(ctx context.Context, id uuid.UUID) (model.Volume, error) {
 	return s.Store.Volume(ctx, id, "")
+}
+
+func (s schedulerStore) Attachment(ctx context.Context, id uuid.UUID) (model.Attachment, model.Volume, error) {
+	return s.AttachmentVolume(ctx, id)
 }
 
 func (s schedulerStore) Tx(ctx context.Context, fn func(t scheduler.Tx) error) error {

@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+	"github.com/spf13/cobra"
+
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/cmd/internal/config"
+	"github.com/vmthunder/vmthunder/cmd/internal/wire"
+	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/scheduler/tree"
+)
+
+// Operator is the main function of vmthunder.
+func Operator(args []string) int {
+	root := &cobra.Command{Use: "vmthunder", Short: "VMThunder's operator command"}
+	load := configFlag(root)
+
+	db := &cobra.Command{Use: "db", Short: "The database"}
+	db.AddCommand(
+		&cobra.Command{Use: "sync", Short: "Bring the schema to this version's", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load()
+			if err != nil {
+				return err
+			}
+			return wire.Sync(cmd.Context(), c, cmd.OutOrStdout())
+		}},
+	)
+	conf := &cobra.Command{Use: "config", Short: "The configuration"}
+	conf.AddCommand(
+		&cobra.Command{Use: "sample", Short: "Print a sample file with every option", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return config.Sample(cmd.OutOrStdout())
+		}},
+		&cobra.Command{Use: "check", Short: "Check the configuration files", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := load(); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no errors")
+			return err
+		}},
+	)
+	node := &cobra.Command{Use: "node", Short: "Nodes"}
+	node.AddCommand(listCommand("list", "List nodes", printNodes))
+	image := &cobra.Command{Use: "image", Short: "Images in the trees"}
+	image.AddCommand(listCommand("list", "List images and the progress of their imports", printImages))
+	root.AddCommand(db, conf, node, image, treeCommand())
+	return execute(root, args)
+}
+
+// operatorAPI connects to the volume service as the OS_* variables say.
+func operatorAPI(ctx context.Context) (*gophercloud.ServiceClient, error) {
+	auth, err := openstack.AuthOptionsFromEnv()
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%w; set the OS_* variables (source your openrc)", err)}
+	}
+	provider, err := openstack.AuthenticatedClient(ctx, auth)
+	if err != nil {
+		return nil, fmt.Errorf("log in to Keystone at %s: %w", auth.IdentityEndpoint, err)
+	}
+	client, err := openstack.NewBlockStorageV3(provider, gophercloud.EndpointOpts{Region: os.Getenv("OS_REGION_NAME")})
+	if err != nil {
+		return nil, fmt.Errorf("volume service in the catalog: %w", err)
+	}
+	return client, nil
+}
+
+// get asks the operator's part of the API.
+func get(ctx context.Context, path string, out any) error {
+	client, err := operatorAPI(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Get(ctx, client.ServiceURL("vmthunder", path), out, &gophercloud.RequestOpts{OkCodes: []int{200}})
+	if resp != nil && resp.Body != nil {
+		defer func() { _ = resp.Body.Close() }()
+	}
+	var code gophercloud.ErrUnexpectedResponseCode
+	if errors.As(err, &code) {
+		var body map[string]struct{ Message string }
+		if json.Unmarshal(code.Body, &body) == nil {
+			for _, f := range body {
+				return fmt.Errorf("%s (%d)", f.Message, code.Actual)
+			}
+		}
+	}
+	return err
+}
+
+// printer fetches and prints one thing; asJSON prints it as it came.
+type printer func(ctx context.Context, w io.Writer, asJSON bool) error
+
+func listCommand(use, short string, p printer) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		asJSON, err := output()
+		if err != nil {
+			return err
+		}
+		return p(cmd.Context(), cmd.OutOrStdout(), asJSON)
+	}
+	return cmd
+}
+
+func outputFlag(cmd *cobra.Command) func() (asJSON bool, err error) {
+	o := cmd.Flags().StringP("output", "o", "table", "table or json")
+	return func() (bool, error) {
+		if *o != "table" && *o != "json" {
+			return false, usageError{fmt.Errorf("--output %s: table or json", *o)}
+		}
+		return *o == "json", nil
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func printNodes(ctx context.Context, w io.Writer, asJSON bool) error {
+	var out struct {
+		Nodes []view.Node `json:"nodes"`
+	}
+	if err := get(ctx, "nodes", &out); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(w, out.Nodes)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "HOST\tSTATE\tROLES\tZONE\tVOLUMES\tPOOL FREE\tPOOL\tCACHE\tTARGET\tADDRESS")
+	for _, n := range out.Nodes {
+		state, roles := "down", ""
+		if n.Alive {
+			state = "up"
+		}
+		if !n.Enabled {
+			state += ", disabled"
+		}
+		if n.Compute {
+			roles = "compute"
+		}
+		if n.Origin {
+			roles = join(roles, "origin")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s of %s\t%s\t%s\t%s\t%s\n", n.Host, state, roles, n.AvailabilityZone, n.Volumes,
+			size(n.PoolFree), size(n.PoolTotal), n.PoolState, n.CacheDriver, n.TargetHelper, n.Address)
+	}
+	return t.Flush()
+}
+
+func printImages(ctx context.Context, w io.Writer, asJSON bool) error {
+	var out struct {
+		Images []view.Image `json:"images"`
+	}
+	if err := get(ctx, "images", &out); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(w, out.Images)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tNAME\tFORMAT\tSTATUS\tVIRTUAL SIZE\tPROGRESS")
+	for _, i := range out.Images {
+		progress := i.Progress
+		if i.Error != nil {
+			progress = *i.Error
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Name, i.DiskFormat, i.Status, size(i.VirtualBytes), progress)
+	}
+	return t.Flush()
+}
+
+func treeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "tree IMAGE", Short: "Draw who reads an image from whom", Args: cobra.ExactArgs(1)}
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		asJSON, err := output()
+		if err != nil {
+			return err
+		}
+		id, err := imageID(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		var out struct {
+			Image   view.Image    `json:"image"`
+			Members []view.Member `json:"members"`
+		}
+		if err := get(cmd.Context(), "images/"+id+"/tree", &out); err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), out)
+		}
+		return drawTree(cmd.OutOrStdout(), out.Image, out.Members)
+	}
+	return cmd
+}
+
+// imageID finds an image by id or by name among those in the trees.
+func imageID(ctx context.Context, ref string) (string, error) {
+	var out struct {
+		Images []view.Image `json:"images"`
+	}
+	if err := get(ctx, "images", &out); err != nil {
+		return "", err
+	}
+	found := ""
+	for _, i := range out.Images {
+		if i.ID == ref {
+			return ref, nil
+		}
+		if i.Name == ref {
+			if found != "" {
+				return "", fmt.Errorf("several images are called %s; use the id (vmthunder image list)", ref)
+			}
+			found = i.ID
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("no image %s is in a tree; vmthunder image list shows those that are", ref)
+	}
+	return found, nil
+}
+
+func drawTree(w io.Writer, image view.Image, members []view.Member) error {
+	fmt.Fprintf(w, "%s (%s), %s, %s\n", image.Name, image.ID, size(image.VirtualBytes), image.Status)
+	rows := make([]model.Member, 0, len(members))
+	by := map[string]view.Member{}
+	for _, m := range members {
+		by[m.Host] = m
+		rows = append(rows, model.Member{Host: m.Host, Parent: m.Parent, Role: model.MemberRole(m.Role)})
+	}
+	return tree.Draw(w, rows, func(m model.Member) string {
+		v := by[m.Host]
+		s := "[" + v.State + "]"
+		if v.Role == string(model.RoleRelay) {
+			s += " ← " + size(v.UpstreamBytes)
+		}
+		if v.ServedBytes > 0 {
+			s += " → " + size(v.ServedBytes)
+		}
+		if v.ReadBytes > 0 {
+			s += ", volumes read " + size(v.ReadBytes)
+		}
+		if n := v.CacheHits + v.CacheMisses; n > 0 {
+			s += fmt.Sprintf(", hit ratio %.0f %%", 100*float64(v.CacheHits)/float64(n))
+		}
+		if v.ObservedParent != "" && v.Parent != nil && v.ObservedParent != *v.Parent {
+			s += ", reads from " + v.ObservedParent
+		}
+		if v.Error != "" {
+			s += ": " + v.Error
+		}
+		return s
+	})
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "," + b
+}
+
+// size in binary units, three digits.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	f, u := float64(n), 0
+	for f >= 1024 && u < len(units)-1 {
+		f /= 1024
+		u++
+	}
+	if u == 0 || f >= 100 {
+		return fmt.Sprintf("%.0f %s", f, units[u])
+	}
+	return fmt.Sprintf("%.1f %s", f, units[u])
+}

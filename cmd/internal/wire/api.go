@@ -1,0 +1,156 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vmthunder/vmthunder/api"
+	"github.com/vmthunder/vmthunder/api/glance"
+	"github.com/vmthunder/vmthunder/api/keystone"
+	v3 "github.com/vmthunder/vmthunder/api/v3"
+	"github.com/vmthunder/vmthunder/cmd/internal/config"
+	"github.com/vmthunder/vmthunder/db"
+	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/scheduler"
+)
+
+// Binary is how this service is called in table services.
+const Binary = "vmthunder-api"
+
+// openDatabase connects to Postgres.
+func openDatabase(ctx context.Context, c *config.Config) (*db.Store, error) {
+	if c.Database == "" {
+		return nil, errors.New("[database] connection is not set: postgresql://USER:PASSWORD@HOST/DATABASE")
+	}
+	store, err := db.Open(ctx, c.Database, db.Options{MaxOpen: c.DatabasePool, QuotaDefaults: map[string]int64{
+		"volumes": int64(c.QuotaVolumes), "gigabytes": int64(c.QuotaGigabytes), "snapshots": int64(c.QuotaSnapshots),
+		"backups": int64(c.QuotaBackups), "backup_gigabytes": int64(c.QuotaBackupGB), "groups": int64(c.QuotaGroups),
+		"per_volume_gigabytes": int64(c.QuotaPerVolumeGB),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("[database] connection: %w", err)
+	}
+	return store, nil
+}
+
+// Sync brings the database's schema to this version's.
+func Sync(ctx context.Context, c *config.Config, w io.Writer) error {
+	store, err := openDatabase(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	applied, err := store.Migrate(ctx)
+	for _, m := range applied {
+		fmt.Fprintln(w, "applied", m)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, "the schema is up to date")
+	return err
+}
+
+// API runs a replica of the control plane until ctx ends.
+func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
+	if err := Identity(c); err != nil {
+		return err
+	}
+	store, err := openDatabase(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	if err := store.CheckVersion(ctx); err != nil {
+		return err
+	}
+	if _, err := store.EnsureType(ctx, c.DefaultType); err != nil {
+		return fmt.Errorf("volume type %s: %w", c.DefaultType, err)
+	}
+	bus, err := OpenBus(c, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = bus.Close() }()
+
+	sched := scheduler.New(SchedulerStore(store), nodes{bus}, scheduler.Options{
+		Host: c.Host, Binary: Binary, Degree: c.TreeDegree, MaxImageBytes: int64(c.MaxImageGiB) << 30,
+		NodeDown: c.NodeDown, OriginWait: c.OriginWait, ImageIdle: c.ImageIdle, AttachTimeout: c.AttachTimeout,
+		ReservedPercent: c.ReservedPercentage, Now: time.Now, NewSecret: newSecret,
+	}, log)
+	handler, err := restHandler(c, store, sched, log)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}
+	address := net.JoinHostPort(c.Listen, strconv.Itoa(c.ListenPort))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("[DEFAULT] osapi_volume_listen: %w", err)
+	}
+	log.WithField("address", address).WithField("auth", c.AuthStrategy).Info("control plane starts")
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		// Requests under way may finish; a new one goes to another replica.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		return server.Shutdown(end)
+	})
+	g.Go(func() error { return sched.Run(ctx) })
+	g.Go(func() error { return serveControl(ctx, bus, c.Host, sched) })
+	return g.Wait()
+}
+
+func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, log *logrus.Entry) (http.Handler, error) {
+	var auth keystone.Authenticator = keystone.NoAuth{}
+	catalog := func(context.Context) (string, error) {
+		return "", fmt.Errorf("%w: with auth_strategy = noauth set glance_api_servers", model.ErrUnavailable)
+	}
+	if c.AuthStrategy == "keystone" {
+		k := c.Keystone
+		if k.AuthURL == "" || k.Username == "" {
+			return nil, errors.New("[keystone_authtoken] auth_url, username and password are not set")
+		}
+		client := keystone.New(keystone.Config{
+			AuthURL: k.AuthURL, WWWAuthenticate: k.AuthenticateURI, Username: k.Username, Password: k.Password,
+			UserDomainName: k.UserDomain, ProjectName: k.Project, ProjectDomainName: k.ProjectDomain, Region: k.Region,
+			ServiceTokenRoles: k.ServiceTokenRoles,
+		})
+		auth = client
+		catalog = func(ctx context.Context) (string, error) { return client.Endpoint(ctx, "image") }
+	}
+	var servers []string
+	if c.GlanceAPI != "" {
+		servers = []string{c.GlanceAPI}
+	}
+	images, err := glance.New(glance.Config{Servers: servers, Catalog: catalog})
+	if err != nil {
+		return nil, fmt.Errorf("[DEFAULT] glance_api_servers: %w", err)
+	}
+	return api.New(api.Config{
+		V3: v3.Config{
+			Store: APIStore(store), Scheduler: sched, Glance: images, Log: log, DefaultType: c.DefaultType,
+			DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown, Version: Version,
+		},
+		Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody),
+	})
+}

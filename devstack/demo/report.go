@@ -1,0 +1,63 @@
+package demo
+
+import (
+	"fmt"
+	"time"
+)
+
+const mib = 1 << 20
+
+func report(o Options, m measured) {
+	p := func(format string, args ...any) { fmt.Fprintf(o.Out, format+"\n", args...) }
+	p("")
+	p("VMThunder demo: 1 origin and %d compute nodes (user-mode Linux), tree of degree %d", o.Compute, o.Degree)
+	p("")
+	p("laboratory, services and agents up      %8.1f s", m.up.Seconds())
+	p("first volume, with import of the image  %8.2f s", m.image.Seconds())
+	p("%3d volumes available                   %8.2f s   (%.1f ms each, single requests, 8 at a time)", o.Volumes, m.volumes.Seconds(), ms(m.volumes)/float64(o.Volumes))
+	p("")
+	p("attach, from request to device          ")
+	for i, a := range m.attach {
+		kind := "cold image"
+		if i >= o.Compute {
+			kind = "warm image"
+		}
+		p("  %-8s %-10s %8.0f ms   %s", a.node, kind, ms(a.took), a.device)
+	}
+	p("")
+	p("boot from the volume (QEMU emulation inside the node, all at once)")
+	for _, b := range m.boots {
+		p("  %-8s BOOTED %-14s %8.1f s", b.node, b.vm.ID, b.vm.Duration.Seconds())
+	}
+	p("")
+	p("who sent and read how much of the image")
+	var relays, hits, misses int64
+	for _, x := range m.members {
+		if x.Role == "root" {
+			p("  %-8s sent %8.2f MiB (%.2f times the %.2f MiB of distinct 4 KiB blocks that were asked for since the first attach)",
+				x.Host, float64(x.ServedBytes)/mib, ratio(x.ServedBytes, m.unique), float64(m.unique)/mib)
+			continue
+		}
+		relays++
+		hits, misses = hits+x.CacheHits, misses+x.CacheMisses
+		p("  %-8s read %8.2f MiB from %-8s sent %8.2f MiB, its volumes read %8.2f MiB, cache hits %d of %d",
+			x.Host, float64(x.UpstreamBytes)/mib, x.Parent, float64(x.ServedBytes)/mib, float64(x.ReadBytes)/mib, x.CacheHits, x.CacheHits+x.CacheMisses)
+	}
+	if hits+misses > 0 {
+		p("  cache hit ratio on %d relays: %.1f %% (requests that reach the cache; the page layer above answers most before)", relays, 100*float64(hits)/float64(hits+misses))
+	}
+	p("")
+	p("%s", m.tree)
+	if m.deleted > 0 {
+		p("everything detached and deleted         %8.2f s", m.deleted.Seconds())
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func ratio(a, b int64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
