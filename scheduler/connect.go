@@ -158,13 +158,13 @@ func (s *Service) home(v model.Volume, asking string, nodes []model.Node) (model
 	if v.Home != nil {
 		n, ok := find(*v.Home)
 		if !ok || !n.Alive {
-			return n, fmt.Errorf("%w: node %s, which holds volume %s, does not answer; start its agent", model.ErrUnavailable, *v.Home, v.ID)
+			return n, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
 		}
 		return n, nil
 	}
 	if n, ok := find(asking); ok && n.Compute {
 		if !n.Alive {
-			return n, fmt.Errorf("%w: the agent on %s does not answer; start it", model.ErrUnavailable, asking)
+			return n, fmt.Errorf("the agent on %s does not answer; start it", asking)
 		}
 		if why := s.full(n, v); why != "" {
 			return n, fmt.Errorf("%w: %s", model.ErrInvalid, why)
@@ -182,7 +182,7 @@ func (s *Service) home(v model.Volume, asking string, nodes []model.Node) (model
 		}
 	}
 	if !ok {
-		return best, fmt.Errorf("%w: no node in availability zone %s is alive with room for volume %s", model.ErrUnavailable, v.AvailabilityZone, v.ID)
+		return best, fmt.Errorf("no node in availability zone %s is alive with room for volume %s", v.AvailabilityZone, v.ID)
 	}
 	return best, nil
 }
@@ -210,6 +210,10 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 	}
 	id := p.volume.ID.String()
 	seen, err := s.nodes.Apply(ctx, p.home, doc, []string{id})
+	if err != nil && s.nodes.Healthy(ctx) == nil {
+		// Not the bus but this node: trying again elsewhere does not help, knowing why does.
+		return nil, nodeError{err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +223,7 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 		if i := seen.Image(imageOf(p.volume)); v.Error == "" || strings.Contains(v.Error, "can't be read here yet") {
 			why = strings.Trim(v.Error+"; "+i.Error, "; ")
 		}
-		return nil, fmt.Errorf("%w: the device is %s: %s", model.ErrUnavailable, v.State, why)
+		return nil, fmt.Errorf("the device is %s: %s", v.State, why)
 	}
 	if err := s.sawVolume(ctx, seen); err != nil {
 		return nil, err
@@ -237,7 +241,7 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 		info["device_path"] = v.Device
 	} else {
 		if !slices.Contains(v.Hosts, c.Initiator) {
-			return nil, fmt.Errorf("%w: the target does not let %s in yet", model.ErrUnavailable, c.Initiator)
+			return nil, fmt.Errorf("the target does not let %s in yet", c.Initiator)
 		}
 		info["driver_volume_type"] = "iscsi"
 		info["target_discovered"] = false
@@ -251,6 +255,10 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 	}
 	return json.Marshal(info)
 }
+
+// nodeError is the failure of one node, which is not that of the service: it keeps the
+// words and drops the meaning of what it wraps.
+type nodeError struct{ error }
 
 func imageOf(v model.Volume) string {
 	if v.ImageID == nil {

@@ -62,7 +62,7 @@ func (s *Service) join(t Tx, image model.Image, node model.Node, nodes []model.N
 		plan, err = tree.Join(tree.Observed{Degree: degree, Members: members, Nodes: nodeMap(nodes)}, []tree.Host{host})
 	}
 	if errors.Is(err, tree.ErrNoParent) {
-		return nil, fmt.Errorf("%w: nobody who has image %s is alive: %w", model.ErrUnavailable, image.ID, err)
+		return nil, fmt.Errorf("nobody who has image %s is alive: %w", image.ID, err)
 	}
 	if err != nil {
 		return nil, err

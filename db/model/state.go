@@ -10,7 +10,8 @@ type NodeState struct {
 	// Parents and Fallbacks by image: the rows of the nodes that Members name.
 	Parents   map[uuid.UUID]Node
 	Fallbacks map[uuid.UUID]Node
-	// Children by image: members whose parent (or fallback) is this node, with their nodes' rows.
+	// Children by image: members whose parent or fallback is this node, or who still read
+	// from it (observed parent), with their nodes' rows.
 	Children map[uuid.UUID][]ChildMember
 	// Volumes whose home is this node, with attachments that have a connector.
 	Volumes []Volume

@@ -56,11 +56,60 @@ func Operator(args []string) int {
 	return execute(root, args)
 }
 
+// authFromEnv reads the variables that the openstack command reads.
+func authFromEnv() (gophercloud.AuthOptions, error) {
+	env := func(names ...string) string {
+		for _, n := range names {
+			if v := os.Getenv(n); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	auth := gophercloud.AuthOptions{
+		IdentityEndpoint: env("OS_AUTH_URL"), Username: env("OS_USERNAME"), UserID: env("OS_USER_ID"), Password: env("OS_PASSWORD"),
+		ApplicationCredentialID: env("OS_APPLICATION_CREDENTIAL_ID"), ApplicationCredentialSecret: env("OS_APPLICATION_CREDENTIAL_SECRET"),
+		TokenID: env("OS_TOKEN"),
+	}
+	if auth.Username != "" {
+		auth.DomainName = env("OS_USER_DOMAIN_NAME")
+		if auth.DomainID = env("OS_USER_DOMAIN_ID"); auth.DomainID == "" && auth.DomainName == "" {
+			auth.DomainName = "Default"
+		}
+	}
+	if auth.ApplicationCredentialID == "" {
+		scope := gophercloud.AuthScope{ProjectID: env("OS_PROJECT_ID", "OS_TENANT_ID"), ProjectName: env("OS_PROJECT_NAME", "OS_TENANT_NAME")}
+		if scope.ProjectID != "" {
+			scope.ProjectName = ""
+		} else if scope.DomainID = env("OS_PROJECT_DOMAIN_ID"); scope.DomainID == "" {
+			scope.DomainName = env("OS_PROJECT_DOMAIN_NAME")
+			if scope.DomainName == "" {
+				scope.DomainName = "Default"
+			}
+		}
+		auth.Scope = &scope
+	}
+	for _, missing := range []struct {
+		name string
+		ok   bool
+	}{
+		{"OS_AUTH_URL", auth.IdentityEndpoint != ""},
+		{"OS_USERNAME", auth.Username+auth.UserID+auth.ApplicationCredentialID+auth.TokenID != ""},
+		{"OS_PASSWORD", auth.Password+auth.ApplicationCredentialSecret+auth.TokenID != ""},
+		{"OS_PROJECT_NAME", auth.Scope == nil || auth.Scope.ProjectID+auth.Scope.ProjectName != ""},
+	} {
+		if !missing.ok {
+			return auth, usageError{fmt.Errorf("%s is not set; source your openrc", missing.name)}
+		}
+	}
+	return auth, nil
+}
+
 // operatorAPI connects to the volume service as the OS_* variables say.
 func operatorAPI(ctx context.Context) (*gophercloud.ServiceClient, error) {
-	auth, err := openstack.AuthOptionsFromEnv()
+	auth, err := authFromEnv()
 	if err != nil {
-		return nil, usageError{fmt.Errorf("%w; set the OS_* variables (source your openrc)", err)}
+		return nil, err
 	}
 	provider, err := openstack.AuthenticatedClient(ctx, auth)
 	if err != nil {

@@ -49,11 +49,7 @@ func Sync(ctx context.Context, c *config.Config, w io.Writer) error {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	applied, err := store.Migrate(ctx)
-	for _, m := range applied {
-		fmt.Fprintln(w, "applied", m)
-	}
-	if err != nil {
+	if err := store.Migrate(ctx); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(w, "the schema is up to date")

@@ -1,0 +1,73 @@
+package db
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// rows fills dst with the page of l that q asks for; more may add conditions.
+func (s *Store) rows(ctx context.Context, dst any, l lister, q model.ListQuery, more ...func(*page)) error {
+	p, err := s.page(ctx, l, q, more...)
+	if err != nil {
+		return err
+	}
+	return s.list(ctx, dst, p.sql(l.selects, l.from), p.args...)
+}
+
+func (s *Store) page(ctx context.Context, l lister, q model.ListQuery, more ...func(*page)) (*page, error) {
+	keys, err := l.order(q.Sort)
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.filter(q)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range more {
+		m(p)
+	}
+	if q.Marker != nil {
+		marker, err := s.marker(ctx, l, q, keys)
+		if err != nil {
+			return nil, err
+		}
+		p.after(keys, marker)
+	}
+	p.order = orderBy(keys)
+	p.limit(q)
+	return p, nil
+}
+
+// marker returns the values of the sort keys in the marker's row.
+func (s *Store) marker(ctx context.Context, l lister, q model.ListQuery, keys []key) ([]any, error) {
+	m := &page{}
+	m.where = append(m.where, l.id+" = "+m.arg(*q.Marker))
+	if q.ProjectID != "" && l.project != "" {
+		m.where = append(m.where, l.project+" = "+m.arg(q.ProjectID))
+	}
+	selects := ""
+	for i, k := range keys {
+		if i > 0 {
+			selects += ", "
+		}
+		selects += k.sql
+	}
+	values, err := s.db.QueryRowxContext(ctx, m.sql(selects, l.from), m.args...).SliceScan()
+	if err != nil {
+		return nil, fmt.Errorf("marker %s: %w", *q.Marker, translate(ctx, err))
+	}
+	return values, nil
+}
+
+// count of all rows that q's filters let through, paging left aside.
+func (s *Store) count(ctx context.Context, l lister, q model.ListQuery) (int, error) {
+	p, err := l.filter(q)
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	err = s.get(ctx, &n, p.sql("count(*)", l.from), p.args...)
+	return n, err
+}

@@ -1,0 +1,129 @@
+package dm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vmthunder/vmthunder/driver"
+)
+
+const (
+	controlPath = "/dev/mapper/control"
+	firstBuffer = 16 << 10 // bytes; grown while the kernel says that it is too small
+	lastBuffer  = 64 << 20
+)
+
+// control opens the kernel's door once and keeps it open.
+func (m *Mapper) control(ctx context.Context) (*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctl != nil {
+		return m.ctl, nil
+	}
+	f, err := os.OpenFile(controlPath, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		if e := m.probe(ctx, "dm-mod"); e != nil {
+			return nil, fmt.Errorf("%s: the kernel module dm-mod can't be loaded: %w: %w", controlPath, e, driver.ErrUnavailable)
+		}
+		f, err = os.OpenFile(controlPath, os.O_RDWR, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("device-mapper: %w: %w", err, driver.ErrUnavailable)
+	}
+	m.ctl = f
+	return f, nil
+}
+
+// Close lets go of the kernel's control device. The Mapper can be used again.
+func (m *Mapper) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctl == nil {
+		return nil
+	}
+	err := m.ctl.Close()
+	m.ctl = nil
+	return err
+}
+
+// call does one ioctl. A command that answers with a list is repeated with a
+// larger buffer while the kernel says that its answer does not fit.
+func (m *Mapper) call(ctx context.Context, cmd uint, h header, payload []byte) (header, []byte, error) {
+	if err := ctx.Err(); err != nil {
+		return header{}, nil, err
+	}
+	f, err := m.control(ctx)
+	if err != nil {
+		return header{}, nil, err
+	}
+	for size := firstBuffer; ; size *= 4 {
+		buf, err := h.marshal(payload, size)
+		if err != nil {
+			return header{}, nil, err
+		}
+		if err := ioctl(ctx, f, cmd, buf); err != nil {
+			return header{}, nil, err
+		}
+		out, data, err := unmarshal(buf)
+		if err != nil {
+			return header{}, nil, err
+		}
+		if out.flags&unix.DM_BUFFER_FULL_FLAG == 0 {
+			return out, data, nil
+		}
+		if size >= lastBuffer {
+			return header{}, nil, fmt.Errorf("%w: answer longer than %d bytes", errCodec, size)
+		}
+	}
+}
+
+// ioctl passes buf to the kernel. A suspend waits for I/O that may never end,
+// but it can be interrupted by a signal: while ctx is done, the thread gets the
+// signal that the Go runtime uses for itself and ignores otherwise.
+func ioctl(ctx context.Context, f *os.File, cmd uint, buf []byte) error {
+	if cmd == unix.DM_DEV_SUSPEND {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		finished, stopped := make(chan struct{}), make(chan struct{})
+		tid := unix.Gettid()
+		go func() {
+			defer close(stopped)
+			select {
+			case <-finished:
+				return
+			case <-ctx.Done():
+			}
+			// Again and again, since the first may come before the thread waits.
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG) // a thread that is gone is fine
+				select {
+				case <-finished:
+					return
+				case <-tick.C:
+				}
+			}
+		}()
+		defer func() { close(finished); <-stopped }()
+	}
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(cmd), uintptr(unsafe.Pointer(&buf[0]))) //nolint:gosec // the kernel's interface
+		switch {
+		case errno == 0:
+			return nil
+		case errno == unix.EINTR && ctx.Err() != nil:
+			return ctx.Err()
+		case errno != unix.EINTR:
+			return errno
+		}
+	}
+}
