@@ -2,6 +2,7 @@ package v3
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 
@@ -92,3 +93,6 @@ type Glance interface {
 	// Image by id or unique name: model.ErrNotFound, model.ErrInvalid (ambiguous, or not active).
 	Image(ctx context.Context, token, ref string) (model.Image, error)
 }
+
+// ErrAmbiguous is the [Glance] error for a name that several images have. It is model.ErrInvalid too.
+var ErrAmbiguous = fmt.Errorf("more than one image has this name: %w", model.ErrInvalid)

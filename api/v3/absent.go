@@ -1,0 +1,180 @@
+package v3
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/microversion"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+)
+
+// absent is a collection that Cinder has and we don't yet: an empty list, items that are
+// not found, and a clear no to making one.
+type absent struct {
+	path    string // first part of the path
+	min     microversion.Version
+	list    string // key of the list; "" if it has none
+	missing string // 404 for an item
+	what    string // in "… is not supported by this backend yet."
+	read    string // policy rule of lists and items
+	write   string // policy rule of the rest
+	count   bool   // with_count
+	noItem  bool   // there are no routes for items
+}
+
+func absents() []absent {
+	return []absent{
+		{path: "snapshots", list: "snapshots", missing: "Snapshot %s could not be found.", what: "Taking snapshots",
+			read: "volume:get_all_snapshots", write: "volume:create_snapshot", count: true},
+		{path: "backups", list: "backups", missing: "Backup %s could not be found.", what: "Backing up volumes",
+			read: "backup:get_all", write: "backup:create", count: true},
+		{path: "groups", min: 13, list: "groups", missing: "Group %s could not be found.", what: "Grouping volumes",
+			read: "group:get_all", write: "group:create"},
+		{path: "group_types", min: 11, list: "group_types", missing: "Group type %s could not be found.", what: "Grouping volumes",
+			read: "group:get_all", write: "group:group_types:create"},
+		{path: "group_snapshots", min: 14, list: "group_snapshots", missing: "GroupSnapshot %s could not be found.",
+			what: "Grouping volumes", read: "group:get_all_group_snapshots", write: "group:create_group_snapshot"},
+		{path: "consistencygroups", list: "consistencygroups", missing: "Group %s could not be found.", what: "Grouping volumes",
+			read: "group:get_all", write: "group:create"},
+		{path: "cgsnapshots", list: "cgsnapshots", missing: "GroupSnapshot %s could not be found.", what: "Grouping volumes",
+			read: "group:get_all_group_snapshots", write: "group:create_group_snapshot"},
+		{path: "os-volume-transfer", list: "transfers", missing: "Transfer %s could not be found.", what: "Transferring volumes",
+			read: "volume:get_all_transfers", write: "volume:create_transfer"},
+		{path: "volume-transfers", list: "transfers", missing: "Transfer %s could not be found.", what: "Transferring volumes",
+			read: "volume:get_all_transfers", write: "volume:create_transfer"},
+		{path: "qos-specs", list: "qos_specs", missing: "No such QoS spec %s.", what: "QoS",
+			read: "volume_extension:qos_specs_manage:get_all", write: "volume_extension:qos_specs_manage:create"},
+		{path: "clusters", min: 7, list: "clusters", missing: "Cluster %s could not be found.", what: "Clustering services",
+			read: "clusters:get_all", write: "clusters:update"},
+		{path: "os-volume-manage", list: "manageable-volumes", what: "Managing existing volumes", noItem: true,
+			read: "volume_extension:list_manageable", write: "volume_extension:volume_manage"},
+		{path: "manageable_volumes", min: 8, list: "manageable-volumes", what: "Managing existing volumes", noItem: true,
+			read: "volume_extension:list_manageable", write: "volume_extension:volume_manage"},
+		{path: "os-snapshot-manage", list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
+			read: "snapshot_extension:list_manageable", write: "snapshot_extension:snapshot_manage"},
+		{path: "manageable_snapshots", min: 8, list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
+			read: "snapshot_extension:list_manageable", write: "snapshot_extension:snapshot_manage"},
+	}
+}
+
+func (a *API) absentRoutes() []route {
+	var out []route
+	for _, n := range absents() {
+		base := "/" + n.path
+		out = append(out,
+			route{method: "GET", path: base, min: n.min, h: a.absentList(n)},
+			route{method: "GET", path: base + "/detail", min: n.min, h: a.absentList(n)},
+			route{method: "POST", path: base, min: n.min, h: a.absentCreate(n)},
+		)
+		if n.noItem {
+			continue
+		}
+		item := a.absentItem(n)
+		switch n.path {
+		case "groups":
+			out = append(out, route{method: "POST", path: base + "/action", min: 14, h: a.absentCreate(n)})
+		case "backups":
+			out = append(out, route{method: "POST", path: base + "/import_record", h: a.absentCreate(n)})
+		case "consistencygroups":
+			out = append(out, route{method: "POST", path: base + "/create_from_src", h: a.absentCreate(n)})
+		case "group_types":
+			out = append(out, route{method: "GET", path: base + "/default", min: n.min, h: noDefaultGroupType})
+		}
+		for _, path := range []string{"/{id}", "/{id}/{sub}", "/{id}/{sub}/{key}"} {
+			for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+				if method == "POST" && path == "/{id}" {
+					continue // no such route in Cinder
+				}
+				out = append(out, route{method: method, path: base + path, min: n.min, h: item})
+			}
+		}
+	}
+	return append(out,
+		route{method: "GET", path: "/default-types", min: 62, global: true, h: a.listDefaultTypes},
+		route{method: "GET", path: "/default-types/{id}", min: 62, global: true, h: a.showProjectType},
+		route{method: "PUT", path: "/default-types/{id}", min: 62, global: true, h: a.refuseProjectType("volume_extension:default_set_or_update")},
+		route{method: "DELETE", path: "/default-types/{id}", min: 62, global: true, h: a.refuseProjectType("volume_extension:default_unset")},
+	)
+}
+
+// absentList still checks the page, as clients test for that.
+func (a *API) absentList(n absent) handler {
+	return func(c *call) error {
+		if err := c.allow(n.read); err != nil {
+			return err
+		}
+		q := c.r.URL.Query()
+		q.Del("sort")
+		q.Del("sort_key")
+		q.Del("sort_dir")
+		p, err := a.paging(q, nil)
+		if err != nil {
+			return err
+		}
+		if p.marker != "" && n.missing != "" {
+			return fault.NotFound(n.missing, p.marker)
+		}
+		body := view.Object{n.list: []any{}}
+		withCount, err := c.withCount()
+		if err != nil {
+			return err
+		}
+		if n.count && withCount {
+			body["count"] = 0
+		}
+		return c.json(http.StatusOK, body)
+	}
+}
+
+func (a *API) absentItem(n absent) handler {
+	return func(c *call) error {
+		if strings.HasPrefix(n.read, "volume_extension:") || strings.HasPrefix(n.read, "clusters:") {
+			if err := c.allow(n.read); err != nil { // administrators' things
+				return err
+			}
+		}
+		return fault.NotFound(n.missing, c.vars["id"])
+	}
+}
+
+func (a *API) absentCreate(n absent) handler {
+	return func(c *call) error {
+		if err := c.allow(n.write); err != nil {
+			return err
+		}
+		if _, err := c.parse(); err != nil {
+			return err
+		}
+		return unsupported(n.what)
+	}
+}
+
+func noDefaultGroupType(*call) error {
+	return fault.NotFound("Default group type can not be found.")
+}
+
+// Default types of projects: none is set; the one of the configuration counts.
+
+func (a *API) listDefaultTypes(c *call) error {
+	if err := c.allow("volume_extension:default_get_all"); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"default_types": []any{}})
+}
+
+func (a *API) showProjectType(c *call) error {
+	if err := c.allow("volume_extension:default_get"); err != nil {
+		return err
+	}
+	return fault.NotFound("Default type for project %s not found.", c.vars["id"])
+}
+
+func (a *API) refuseProjectType(rule string) handler {
+	return func(c *call) error {
+		if err := c.allow(rule); err != nil {
+			return err
+		}
+		return unsupported("A default volume type of a project")
+	}
+}

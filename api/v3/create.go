@@ -1,0 +1,392 @@
+package v3
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+const hints = "OS-SCH-HNT:scheduler_hints"
+
+func (a *API) createVolume(c *call) error {
+	body, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if c.mv >= 53 {
+		if err := body.Only("volume", hints); err != nil {
+			return err
+		}
+	}
+	want, err := a.readCreate(c, body)
+	if err != nil {
+		return err
+	}
+	vols, err := a.create(c, want, []*string{want.name})
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusAccepted, view.Object{"volume": c.view().Volume(&vols[0])})
+}
+
+// createBatch is of our extension: many volumes in one transaction.
+func (a *API) createBatch(c *call) error {
+	body, err := c.parse()
+	if err != nil {
+		return err
+	}
+	if err := body.Only("volume", "count", "name_template", hints); err != nil {
+		return err
+	}
+	n, err := body.Int("count", 1, int64(a.MaxBatch))
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		return fault.BadRequest("'count' is a required property")
+	}
+	template, err := body.String("name_template", 1, 255)
+	if err != nil {
+		return err
+	}
+	want, err := a.readCreate(c, body)
+	if err != nil {
+		return err
+	}
+	names, err := batchNames(want.name, template, int(*n))
+	if err != nil {
+		return err
+	}
+	vols, err := a.create(c, want, names)
+	if err != nil {
+		return err
+	}
+	rows := make([]view.Object, 0, len(vols))
+	for i := range vols {
+		rows = append(rows, c.view().Volume(&vols[i]))
+	}
+	return c.json(http.StatusAccepted, view.Object{"volumes": rows})
+}
+
+// batchNames numbers names from 1: "vm-{}" → vm-1; without a template name-1.
+func batchNames(name, template *string, n int) ([]*string, error) {
+	names := make([]*string, n)
+	form := ""
+	switch {
+	case template != nil && !strings.Contains(*template, "{}"):
+		return nil, fault.BadRequest("Invalid input for field/attribute name_template. Value: %s. "+
+			"It must hold {} where the number is to stand", *template)
+	case template != nil:
+		form = *template
+	case name != nil && *name != "":
+		form = *name + "-{}"
+	default:
+		return names, nil
+	}
+	for i := range names {
+		s := strings.ReplaceAll(form, "{}", strconv.Itoa(i+1))
+		if len([]rune(s)) > 255 {
+			return nil, fault.BadRequest("Invalid input for field/attribute name. Value: %s. '%s' is too long", s, s)
+		}
+		names[i] = &s
+	}
+	return names, nil
+}
+
+// wanted is what a create request asks for, checked.
+type wanted struct {
+	name, description *string
+	size              int // GiB
+	metadata          model.StringMap
+	zone              string
+	kind              model.VolumeType
+	image             *model.Image
+}
+
+// createKeys are the keys of "volume" in create (3.53).
+func createKeys() []string {
+	return []string{"name", "description", "display_name", "display_description", "size", "volume_type", "metadata",
+		"availability_zone", "snapshot_id", "source_volid", "imageRef", "image_id", "consistencygroup_id", "group_id",
+		"backup_id", "multiattach"}
+}
+
+// readCreate checks form first, then what is referred to, in Cinder's order.
+func (a *API) readCreate(c *call, body *schema.Object) (wanted, error) {
+	var w wanted
+	if err := c.allow("volume:create"); err != nil {
+		return w, err
+	}
+	if c.id.ProjectID == "" {
+		return w, fault.BadRequest("A token with a project is needed to create a volume.")
+	}
+	in, err := body.Object("volume")
+	if err != nil {
+		return w, err
+	}
+	if _, err := body.Optional(hints); err != nil {
+		return w, err
+	}
+	if c.mv >= 53 {
+		if err := in.Only(createKeys()...); err != nil {
+			return w, err
+		}
+	}
+	if err := w.form(in); err != nil {
+		return w, err
+	}
+	refs, err := refsOf(in)
+	if err != nil {
+		return w, err
+	}
+	if err := a.sources(c, refs); err != nil {
+		return w, err
+	}
+	if w.kind, err = a.wantedType(c, refs["volume_type"]); err != nil {
+		return w, err
+	}
+	if w.image, err = a.wantedImage(c, refs["image"]); err != nil {
+		return w, err
+	}
+	if w.size == 0 {
+		// Cinder says no more than this.
+		return w, fault.BadRequest("The server could not comply with the request since it is either malformed or otherwise incorrect.")
+	}
+	if w.image != nil {
+		if err := fits(w.image, w.size); err != nil {
+			return w, err
+		}
+	}
+	if w.zone, err = a.wantedZone(c, refs["availability_zone"]); err != nil {
+		return w, err
+	}
+	return w, nil
+}
+
+// form reads the values that refer to nothing.
+func (w *wanted) form(in *schema.Object) error {
+	size, err := in.Int("size", 1, schema.MaxInt)
+	if err != nil {
+		return err
+	}
+	if size != nil {
+		w.size = int(*size)
+	}
+	if w.name, err = nameOf(in, "name", "display_name"); err != nil {
+		return err
+	}
+	if w.description, err = nameOf(in, "description", "display_description"); err != nil {
+		return err
+	}
+	m, err := in.Strings("metadata")
+	if err != nil {
+		return err
+	}
+	w.metadata = writable(m)
+	multiattach, err := in.Bool("multiattach")
+	if err != nil {
+		return err
+	}
+	if multiattach != nil && *multiattach {
+		return fault.BadRequest("multiattach parameter has been removed. The default behavior is to use multiattach enabled " +
+			"volume types. Contact your administrator to create a multiattach enabled volume type and use it to create " +
+			"multiattach volumes.")
+	}
+	return nil
+}
+
+// nameOf reads a name or description under one of two keys; null does not count.
+func nameOf(in *schema.Object, key, old string) (*string, error) {
+	s, err := in.String(key, 0, 255)
+	if err != nil {
+		return nil, err
+	}
+	alias, err := in.String(old, 0, 255)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		s = alias
+	}
+	if s != nil {
+		t := strings.TrimSpace(*s)
+		s = &t
+	}
+	return s, nil
+}
+
+// writable drops the virtual keys, which clients send back that copy what they were shown.
+func writable(m map[string]string) model.StringMap {
+	maps.DeleteFunc(m, func(k, _ string) bool { return view.Virtual(k) })
+	return m
+}
+
+// refsOf reads the references to other things; absent ones are "".
+func refsOf(in *schema.Object) (map[string]string, error) {
+	refs := map[string]string{}
+	for _, k := range []string{"volume_type", "availability_zone", "snapshot_id", "source_volid", "imageRef", "image_id",
+		"consistencygroup_id", "group_id", "backup_id"} {
+		s, err := in.String(k, 0, 255)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			refs[k] = *s
+		}
+	}
+	refs["image"] = refs["imageRef"]
+	if refs["image"] == "" {
+		refs["image"] = refs["image_id"]
+	}
+	return refs, nil
+}
+
+// sources refuses what a volume can't be made from yet. Of snapshots, backups and groups
+// there are none, so none is found; a volume may be there, and is refused as unsupported.
+func (a *API) sources(c *call, refs map[string]string) error {
+	switch {
+	case refs["snapshot_id"] != "":
+		return fault.NotFound("Snapshot %s could not be found.", refs["snapshot_id"])
+	case refs["source_volid"] != "":
+		if _, err := a.volumeByID(c, refs["source_volid"], "volume:get"); err != nil {
+			return err
+		}
+		return unsupported("Creating a volume from another volume")
+	case refs["backup_id"] != "" && c.mv >= 47:
+		return fault.NotFound("Backup %s could not be found.", refs["backup_id"])
+	case refs["consistencygroup_id"] != "":
+		return fault.NotFound("Group %s could not be found.", refs["consistencygroup_id"])
+	case refs["group_id"] != "" && c.mv >= 13:
+		return fault.NotFound("Group %s could not be found.", refs["group_id"])
+	}
+	return nil
+}
+
+// wantedZone: the requested one must have a node, or be the default.
+func (a *API) wantedZone(c *call, zone string) (string, error) {
+	if zone == "" || zone == a.DefaultZone {
+		return a.DefaultZone, nil
+	}
+	nodes, err := a.Store.Nodes(c.ctx())
+	if err != nil {
+		return "", err
+	}
+	for _, n := range nodes {
+		if n.AvailabilityZone == zone {
+			return zone, nil
+		}
+	}
+	return "", fault.BadRequest("Availability zone '%s' is invalid.", zone)
+}
+
+// wantedImage asks Glance with the caller's token. The reference is an id, a name, or a
+// URL that ends with an id.
+func (a *API) wantedImage(c *call, ref string) (*model.Image, error) {
+	if ref == "" {
+		return nil, nil //nolint:nilnil // a blank volume
+	}
+	if err := c.allow("volume:create_from_image"); err != nil {
+		return nil, err
+	}
+	if last := ref[strings.LastIndexByte(ref, '/')+1:]; isUUID(last) {
+		ref = last
+	}
+	if a.Glance == nil {
+		return nil, fault.BadRequest("Invalid image identifier or unable to access requested image.")
+	}
+	img, err := a.Glance.Image(c.ctx(), c.id.Token, ref)
+	switch {
+	case err == nil:
+		return &img, nil
+	case errors.Is(err, ErrAmbiguous):
+		return nil, fault.Conflict("Multiple matches found for '%s', use an ID to be more specific.", ref)
+	case errors.Is(err, model.ErrNotFound) && isUUID(ref):
+		return nil, fault.NotFound("Image %s could not be found.", ref)
+	case errors.Is(err, model.ErrNotFound):
+		return nil, fault.BadRequest("Invalid image identifier or unable to access requested image.")
+	case errors.Is(err, model.ErrUnavailable):
+		return nil, fault.Unavailable(err, "The image service is unavailable at the moment; please try again.")
+	}
+	return nil, err
+}
+
+func isUUID(s string) bool {
+	_, err := uuid.Parse(s)
+	return err == nil
+}
+
+// fits refuses a volume that is too small for its image.
+func fits(img *model.Image, gib int) error {
+	need := (img.SizeBytes + 1<<30 - 1) >> 30
+	switch {
+	case need > int64(gib):
+		return fault.InvalidInput("Size of specified image %dGB is larger than volume size %dGB.", need, gib)
+	case img.MinDiskGiB > gib:
+		return fault.InvalidInput("Volume size %dGB cannot be smaller than the image minDisk size %dGB.", gib, img.MinDiskGiB)
+	case img.VirtualBytes > int64(gib)<<30:
+		return fault.BadRequest("Image %s is unacceptable: Image virtual size is %dGB and doesn't fit in a volume of size %dGB.",
+			img.ID, (img.VirtualBytes+1<<30-1)>>30, gib)
+	}
+	return nil
+}
+
+// create writes the volumes, one per name. What is answered is "creating" even for
+// a row that is available at once: clients of Cinder expect it.
+func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error) {
+	if err := a.quota(c, len(names), w.size); err != nil {
+		return nil, err
+	}
+	vols := make([]model.Volume, 0, len(names))
+	for _, name := range names {
+		vols = append(vols, a.row(c, w, name))
+	}
+	made, err := a.Scheduler.Create(c.ctx(), vols, w.image)
+	if err != nil {
+		return nil, err
+	}
+	if len(made) != len(names) {
+		return nil, fault.Server(fmt.Errorf("asked for %d volumes, got %d", len(names), len(made)))
+	}
+	for i := range made {
+		made[i].Status, made[i].UpdatedAt = model.VolumeCreating, nil
+		if made[i].VolumeType == nil {
+			made[i].VolumeType = &w.kind.Name
+		}
+	}
+	return made, nil
+}
+
+func (a *API) row(c *call, w wanted, name *string) model.Volume {
+	v := model.Volume{
+		ID: uuid.New(), ProjectID: c.id.ProjectID, UserID: c.id.UserID, Name: name, Description: w.description,
+		SizeGiB: w.size, Status: model.VolumeCreating, AttachStatus: model.AttachDetached, AvailabilityZone: w.zone,
+		VolumeTypeID: &w.kind.ID, VolumeType: &w.kind.Name, Multiattach: w.kind.ExtraSpecs["multiattach"] == "<is> True",
+		ConsumesQuota: true, Metadata: maps.Clone(w.metadata), CreatedAt: a.Now().UTC(),
+	}
+	if w.image != nil {
+		id := w.image.ID
+		v.ImageID, v.Bootable, v.ImageMetadata = &id, true, imageMetadata(w.image)
+	}
+	return v
+}
+
+// imageMetadata is volume_image_metadata: what Nova and Horizon read about the image.
+func imageMetadata(i *model.Image) model.StringMap {
+	m := model.StringMap{}
+	maps.Copy(m, i.Properties)
+	maps.Copy(m, model.StringMap{
+		"image_id": i.ID.String(), "image_name": i.Name, "checksum": i.Checksum, "container_format": i.ContainerFormat,
+		"disk_format": i.DiskFormat, "min_disk": strconv.Itoa(i.MinDiskGiB), "min_ram": strconv.Itoa(i.MinRAMMiB),
+		"size": strconv.FormatInt(i.SizeBytes, 10), "signature_verified": "False",
+	})
+	return m
+}

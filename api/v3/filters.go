@@ -1,0 +1,208 @@
+package v3
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/microversion"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// resourceFilter is one row of /resource_filters.
+type resourceFilter struct {
+	Resource string   `json:"resource"`
+	Filters  []string `json:"filters"`
+}
+
+// resourceFilters are what everybody may filter by, as in Cinder's resource_filters.json.
+func resourceFilters() []resourceFilter {
+	return []resourceFilter{
+		{"volume", []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
+			"group_id", "size", "created_at", "updated_at", "consumes_quota"}},
+		{"backup", []string{"name", "status", "volume_id"}},
+		{"snapshot", []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"}},
+		{"group", []string{"name"}},
+		{"group_snapshot", []string{"name", "status", "group_id"}},
+		{"attachment", []string{"volume_id", "status", "instance_id", "attach_status"}},
+		{"message", []string{"resource_uuid", "resource_type", "event_id", "request_id", "message_level"}},
+		{"pool", []string{"name", "volume_type"}},
+		{"volume_type", []string{"is_public", "extra_specs"}},
+	}
+}
+
+func filtersOf(resource string) []string {
+	for _, f := range resourceFilters() {
+		if f.Resource == resource {
+			return f.Filters
+		}
+	}
+	return nil
+}
+
+// notFilters are keys of a query that are no filters.
+func notFilter(key string) bool {
+	return slices.Contains([]string{"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", "with_count"}, key)
+}
+
+// filterRules of a resource.
+type filterRules struct {
+	resource string
+	// columns that can be filtered by, as API name → column; more than everybody may.
+	columns map[string]string
+	admin   bool
+	mv      microversion.Version
+}
+
+// parse reads the filters of a query. nothing = true: no row can match (an administrator
+// asked for a column that does not exist). Rules: before 3.31 what is not allowed is dropped,
+// from then on it is a 400; name~=x (contains) from 3.34 on; times from 3.60 on.
+func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, err error) {
+	allowed := filtersOf(r.resource)
+	var refused []string
+	keys := make([]string, 0, len(q))
+	for k := range q {
+		if !notFilter(k) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		name, op := key, "="
+		if base, like := strings.CutSuffix(key, "~"); like && r.mv >= 34 {
+			name, op = base, "like"
+		}
+		if !r.admin && !slices.Contains(allowed, name) {
+			if r.mv >= 31 {
+				refused = append(refused, key)
+			}
+			continue
+		}
+		column, known := r.columns[name]
+		if !known {
+			nothing = true
+			continue
+		}
+		f, err := r.filter(column, op, q.Get(key))
+		if err != nil {
+			return nil, false, err
+		}
+		filters = append(filters, f...)
+	}
+	if len(refused) > 0 {
+		return nil, false, fault.BadRequest("Invalid filters %s are found in query options.", strings.Join(refused, ", "))
+	}
+	return filters, nothing, nil
+}
+
+func (r filterRules) filter(column, op, value string) ([]model.Filter, error) {
+	switch column {
+	case "metadata", "image_metadata", "extra_specs":
+		m, ok := parseDict(value)
+		if !ok {
+			return nil, fault.InvalidInput("Could not parse %s as a dictionary", column)
+		}
+		return []model.Filter{{Column: column, Op: "=", Map: m}}, nil
+	case "bootable", "consumes_quota", "multiattach":
+		b, ok := schema.Truth(value)
+		if !ok && r.mv >= 2 {
+			return nil, fault.InvalidInput("%s=%s", column, value)
+		}
+		return []model.Filter{{Column: column, Op: "=", Value: map[bool]string{true: "true", false: "false"}[b]}}, nil
+	case "created_at", "updated_at":
+		if r.mv < 60 {
+			return nil, nil
+		}
+		return timeFilters(column, value)
+	case "host": // of volumes: home@vmthunder#vmthunder
+		host, _, _ := strings.Cut(value, "@")
+		return []model.Filter{{Column: column, Op: op, Value: host}}, nil
+	}
+	return []model.Filter{{Column: column, Op: op, Value: value}}, nil
+}
+
+// timeFilters reads gt:2020-01-01,lte:2021-01-01T00:00:00 (3.60). Without operator: eq.
+func timeFilters(column, value string) ([]model.Filter, error) {
+	var out []model.Filter
+	for _, part := range strings.Split(value, ",") {
+		op, when, ok := strings.Cut(strings.TrimSpace(part), ":")
+		if !ok || !slices.Contains([]string{"lt", "lte", "gt", "gte", "eq", "neq"}, op) {
+			op, when = "eq", strings.TrimSpace(part)
+		}
+		t, ok := parseTime(when)
+		if !ok {
+			return nil, fault.BadRequest("Invalid filter value: '%s' is not a time", when)
+		}
+		out = append(out, model.Filter{Column: column, Op: op, Value: t.UTC().Format(time.RFC3339Nano)})
+	}
+	return out, nil
+}
+
+func parseTime(s string) (time.Time, bool) {
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999",
+		"2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02",
+	} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// parseDict reads {"a": "b"} or, as older clients send it, Python's {'a': 'b'} or {u'a': u'b'}.
+// Values that are no strings are taken as their text.
+func parseDict(s string) (model.StringMap, bool) {
+	var raw map[string]json.RawMessage
+	if json.Unmarshal([]byte(s), &raw) != nil {
+		converted, ok := pythonToJSON(s)
+		if !ok || json.Unmarshal([]byte(converted), &raw) != nil {
+			return nil, false
+		}
+	}
+	if raw == nil {
+		return nil, false
+	}
+	m := model.StringMap{}
+	for k, v := range raw {
+		m[k] = schema.Str(v)
+	}
+	return m, true
+}
+
+// pythonToJSON rewrites the strings of a Python literal as JSON strings.
+func pythonToJSON(s string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		ch := s[i]
+		if ch == 'u' && i+1 < len(s) && (s[i+1] == '\'' || s[i+1] == '"') {
+			continue
+		}
+		if ch != '\'' && ch != '"' {
+			b.WriteByte(ch)
+			continue
+		}
+		var text []byte
+		end := i + 1
+		for ; end < len(s) && s[end] != ch; end++ {
+			if s[end] == '\\' && end+1 < len(s) {
+				end++
+			}
+			text = append(text, s[end])
+		}
+		if end >= len(s) {
+			return "", false
+		}
+		quoted, err := json.Marshal(string(text))
+		if err != nil {
+			return "", false
+		}
+		b.Write(quoted)
+		i = end
+	}
+	return b.String(), true
+}

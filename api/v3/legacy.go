@@ -1,0 +1,243 @@
+package v3
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// The attach API before 3.27, which Nova uses for block device mappings without an
+// attachment id: os-reserve, os-initialize_connection, os-attach, and back again. It is
+// laid over attachments: os-initialize_connection makes one without an instance,
+// os-attach fills it in.
+
+func (a *API) legacyReserve(c *call, _ *schema.Object) error {
+	v, err := a.volume(c, "volume_extension:volume_actions:reserve")
+	if err != nil {
+		return err
+	}
+	from := []model.VolumeStatus{model.VolumeAvailable}
+	if v.Multiattach {
+		from = append(from, model.VolumeInUse)
+	}
+	if err := a.move(c, v, model.VolumeAttaching, current(v, "available", "reserve"), from...); err != nil {
+		return err
+	}
+	return c.empty(http.StatusAccepted)
+}
+
+// legacyUnreserve of a volume that is not attaching does nothing.
+func (a *API) legacyUnreserve(c *call, _ *schema.Object) error {
+	v, err := a.volume(c, "volume_extension:volume_actions:unreserve")
+	if err != nil {
+		return err
+	}
+	if v.Status == model.VolumeAttaching {
+		to := model.VolumeAvailable
+		if len(v.Attachments) > 0 {
+			to = model.VolumeInUse
+		}
+		_, err := a.Store.MoveVolume(c.ctx(), v.ID, model.VolumeMove{From: []model.VolumeStatus{model.VolumeAttaching}, To: to})
+		if err != nil && !isState(err) {
+			return notFound(err, noVolume, v.ID)
+		}
+	}
+	return c.empty(http.StatusAccepted)
+}
+
+func (a *API) initializeConnection(c *call, in *schema.Object) error {
+	connector, err := in.Object("connector")
+	if err != nil {
+		return err
+	}
+	cn, err := readConnector(connector)
+	if err != nil {
+		return err
+	}
+	v, err := a.volume(c, "volume_extension:volume_actions:initialize_connection")
+	if err != nil {
+		return err
+	}
+	for i := range v.Attachments {
+		// Asked again, for instance for a reboot: the same answer.
+		if at := &v.Attachments[i]; at.AttachedHost != nil && *at.AttachedHost == cn.Host && connected(*at) {
+			return c.json(http.StatusOK, view.Object{"connection_info": view.LegacyConnection(at)})
+		}
+	}
+	if err := a.bus(c); err != nil {
+		return err
+	}
+	if v.Status == model.VolumeAttaching && len(v.Attachments) == 0 {
+		// os-reserve took it; the attachment's own reservation takes its place.
+		if err := a.move(c, v, model.VolumeAvailable, current(v, "attaching", "connect"), model.VolumeAttaching); err != nil {
+			return err
+		}
+		v.Status = model.VolumeAvailable
+	}
+	at, err := a.reserve(c, v, model.Attachment{
+		ID: uuid.New(), VolumeID: v.ID, ProjectID: v.ProjectID, UserID: c.id.UserID, Status: model.AttachReserved,
+	})
+	if err != nil {
+		return err
+	}
+	made, err := a.connect(c, at, v, connector)
+	if err != nil {
+		a.undo(c, at.ID)
+		return connectFault(err, "Unable to fetch connection information from backend:")
+	}
+	return c.json(http.StatusOK, view.Object{"connection_info": view.LegacyConnection(&made)})
+}
+
+func (a *API) legacyAttach(c *call, in *schema.Object) error {
+	instance, err := in.UUID("instance_uuid")
+	if err != nil {
+		return err
+	}
+	host, err := in.String("host_name", 0, 255)
+	if err != nil {
+		return err
+	}
+	mountpoint, err := in.Text("mountpoint", 1, 255)
+	if err != nil {
+		return err
+	}
+	mode, err := in.Enum("mode", "rw", "ro")
+	if err != nil {
+		return err
+	}
+	if instance != nil && host != nil {
+		return fault.BadRequest("Invalid request to attach volume to an invalid target")
+	}
+	v, err := a.volume(c, "volume_extension:volume_actions:attach")
+	if err != nil {
+		return err
+	}
+	if mode, err = attachMode(v, mode); err != nil {
+		return err
+	}
+	if mode == nil {
+		rw := "rw"
+		mode = &rw
+	}
+	store, ok := a.Store.(LegacyAttacher)
+	if !ok {
+		return unsupported("os-attach")
+	}
+	now := a.Now().UTC()
+	_, err = store.RecordAttach(c.ctx(), model.Attachment{
+		ID: uuid.New(), VolumeID: v.ID, ProjectID: v.ProjectID, UserID: c.id.UserID, InstanceUUID: instance,
+		AttachedHost: host, Mountpoint: &mountpoint, AttachMode: mode, Status: model.AttachAttached, AttachedAt: &now,
+	})
+	if isState(err) {
+		return fault.InvalidVolume("%s", current(v, "available or attaching", "attach"))
+	}
+	if err != nil {
+		return notFound(err, noVolume, v.ID)
+	}
+	return c.empty(http.StatusAccepted)
+}
+
+// terminateConnection takes down what was made for the connector's host. Without a
+// connector: for all hosts.
+func (a *API) terminateConnection(c *call, in *schema.Object) error {
+	v, err := a.volume(c, "volume_extension:volume_actions:terminate_connection")
+	if err != nil {
+		return err
+	}
+	connector, err := in.Optional("connector")
+	if err != nil {
+		return err
+	}
+	if err := a.mayDetachAny(c, v); err != nil {
+		return err
+	}
+	host := ""
+	if connector != nil {
+		if s, err := connector.String("host", 0, 255); err != nil {
+			return err
+		} else if s != nil {
+			host = *s
+		}
+	}
+	for _, at := range v.Attachments {
+		if !connected(at) || host != "" && (at.AttachedHost == nil || *at.AttachedHost != host) {
+			continue
+		}
+		if err := a.bus(c); err != nil {
+			return err
+		}
+		if _, err := a.Scheduler.Disconnect(c.ctx(), at.ID); err != nil {
+			if err = notFound(err, noAttachment, at.ID); toFault(err).Status != http.StatusNotFound {
+				return err
+			}
+		}
+	}
+	return c.empty(http.StatusAccepted)
+}
+
+// mayDetachAny is [API.mayDetach] for calls that name no attachment.
+func (a *API) mayDetachAny(c *call, v model.Volume) error {
+	switch {
+	case c.id.ServiceToken || len(v.Attachments) == 0:
+		return nil
+	case len(v.Attachments) > 1:
+		return fault.Conflict("ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", "")
+	}
+	return a.mayDetach(c, v.Attachments[0])
+}
+
+func (a *API) legacyDetach(c *call, in *schema.Object) error {
+	return a.detachVolume(c, in, "volume_extension:volume_actions:detach")
+}
+
+func (a *API) forceDetach(c *call, in *schema.Object) error {
+	if _, err := in.Optional("connector"); err != nil {
+		return err
+	}
+	return a.detachVolume(c, in, "volume_extension:volume_admin_actions:force_detach")
+}
+
+func (a *API) detachVolume(c *call, in *schema.Object, rule string) error {
+	id, err := in.UUID("attachment_id")
+	if err != nil {
+		return err
+	}
+	v, err := a.volume(c, rule)
+	if err != nil {
+		return err
+	}
+	if id == nil && len(v.Attachments) == 0 {
+		// os-terminate_connection took the last one; what is left is the status.
+		return a.settle(c, v)
+	}
+	if id == nil && len(v.Attachments) > 1 {
+		if err := a.mayDetachAny(c, v); err != nil {
+			return err
+		}
+		return fault.InvalidVolume("Detach volume failed: More than one attachment, but no attachment_id provided.")
+	}
+	for _, at := range v.Attachments {
+		if id == nil || at.ID == *id {
+			if _, err := a.detach(c, at); err != nil {
+				return err
+			}
+			return c.empty(http.StatusAccepted)
+		}
+	}
+	return fault.NotFound(noAttachment, id)
+}
+
+// settle makes a volume without attachments available again.
+func (a *API) settle(c *call, v model.Volume) error {
+	from := []model.VolumeStatus{model.VolumeDetaching, model.VolumeAttaching, model.VolumeInUse}
+	_, err := a.Store.MoveVolume(c.ctx(), v.ID, model.VolumeMove{From: from, To: model.VolumeAvailable})
+	if err != nil && !isState(err) {
+		return notFound(err, noVolume, v.ID)
+	}
+	return c.empty(http.StatusAccepted)
+}

@@ -1,0 +1,262 @@
+package v3
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+func (a *API) serviceRoutes() []route {
+	return []route{
+		{method: "GET", path: "/os-services", h: a.listServices},
+		{method: "PUT", path: "/os-services/{action}", h: a.updateService},
+		{method: "GET", path: "/os-hosts", h: a.listHosts},
+		{method: "GET", path: "/os-hosts/{host}", h: a.showHost},
+		{method: "PUT", path: "/os-hosts/{host}", h: a.updateHost},
+		{method: "POST", path: "/workers/cleanup", min: 24, h: a.cleanupWorkers},
+	}
+}
+
+// services are the control plane's replicas as cinder-scheduler and the compute nodes
+// as cinder-volume, ordered as Cinder does: by binary, then host.
+func (a *API) services(c *call) ([]view.Service, error) {
+	replicas, err := a.Store.Services(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := a.Store.Nodes(c.ctx())
+	if err != nil {
+		return nil, err
+	}
+	out := make([]view.Service, 0, len(replicas)+len(nodes))
+	now := a.Now()
+	for _, s := range replicas {
+		seen := s.LastSeen
+		out = append(out, view.Service{
+			Binary: view.BinaryScheduler, Host: s.Host, Zone: a.DefaultZone, Enabled: !s.Disabled,
+			Up: now.Sub(seen) <= a.ServiceDownTime, DisabledReason: s.DisabledReason, UpdatedAt: &seen,
+		})
+	}
+	for _, n := range nodes {
+		out = append(out, view.Service{
+			Binary: view.BinaryVolume, Host: view.HostName(n.Host), Zone: a.zoneOf(&n), Enabled: n.Enabled,
+			Up: n.Alive, Frozen: n.Frozen, DisabledReason: n.DisabledReason, UpdatedAt: n.LastSeen,
+		})
+	}
+	slices.SortStableFunc(out, func(x, y view.Service) int {
+		if d := strings.Compare(x.Binary, y.Binary); d != 0 {
+			return d
+		}
+		return strings.Compare(x.Host, y.Host)
+	})
+	return out, nil
+}
+
+func (a *API) zoneOf(n *model.Node) string {
+	if n.AvailabilityZone == "" {
+		return a.DefaultZone
+	}
+	return n.AvailabilityZone
+}
+
+func (a *API) listServices(c *call) error {
+	if err := c.allow("volume_extension:services:index"); err != nil {
+		return err
+	}
+	all, err := a.services(c)
+	if err != nil {
+		return err
+	}
+	q := c.r.URL.Query()
+	host, binary := q.Get("host"), q.Get("binary")
+	rows := []view.Object{}
+	for i := range all {
+		s := &all[i]
+		if binary != "" && s.Binary != binary {
+			continue
+		}
+		if host != "" && s.Host != host && !strings.HasPrefix(s.Host, host+"@") {
+			continue
+		}
+		rows = append(rows, c.view().Service(s))
+	}
+	return c.json(http.StatusOK, view.Object{"services": rows})
+}
+
+// updateService: the actions of /os-services. A node stays where it is; disabled, it takes
+// no new volumes and images.
+func (a *API) updateService(c *call) error {
+	action := c.vars["action"]
+	rules := map[string]string{
+		"enable": "volume_extension:services:update", "disable": "volume_extension:services:update",
+		"disable-log-reason": "volume_extension:services:update",
+		"get-log":            "volume_extension:services:update", "set-log": "volume_extension:services:update",
+		"freeze": "volume:freeze_host", "thaw": "volume:thaw_host",
+		"failover_host": "volume:failover_host", "failover": "volume:failover_host",
+	}
+	rule, known := rules[action]
+	if known {
+		if err := c.allow(rule); err != nil {
+			return err
+		}
+	}
+	if !known || strings.HasSuffix(action, "-log") && c.mv < 32 || action == "failover" && c.mv < 26 {
+		return fault.InvalidInput("Unknown action")
+	}
+	in, err := c.parse()
+	if err != nil {
+		return err
+	}
+	switch action {
+	case "get-log":
+		return c.json(http.StatusOK, view.Object{"log_levels": []any{}})
+	case "set-log":
+		return unsupported("Changing the log level")
+	case "failover", "failover_host":
+		return unsupported("Replication")
+	case "freeze", "thaw":
+		return a.freeze(c, in, action == "freeze")
+	}
+	return a.enable(c, in, action)
+}
+
+// node finds the node that a host name in a body means.
+func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (host, node string, err error) {
+	if host, err = in.Text("host", 1, 255); err != nil {
+		return "", "", err
+	}
+	node, ok := view.NodeOf(host)
+	if ok {
+		nodes, err := a.Store.Nodes(c.ctx())
+		if err != nil {
+			return "", "", err
+		}
+		if slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
+			return host, node, nil
+		}
+	}
+	return "", "", fault.NotFound(missing, append(args, host)...)
+}
+
+func (a *API) freeze(c *call, in *schema.Object, frozen bool) error {
+	_, node, err := a.node(c, in, "Service cinder-volume could not be found on host %s.")
+	if err != nil {
+		return err
+	}
+	if err := a.Store.SetNodeFrozen(c.ctx(), node, frozen); err != nil {
+		return err
+	}
+	return c.empty(http.StatusOK)
+}
+
+func (a *API) enable(c *call, in *schema.Object, action string) error {
+	binary, err := in.String("binary", 0, 255)
+	if err != nil {
+		return err
+	}
+	service, err := in.String("service", 0, 255)
+	if err != nil {
+		return err
+	}
+	name := valueOr(binary, valueOr(service, ""))
+	if name == "" {
+		return fault.InvalidInput("Missing required element 'binary' in request body.")
+	}
+	if name != view.BinaryVolume {
+		if host, err := in.Text("host", 1, 255); err != nil || name != view.BinaryScheduler {
+			return errors.Join(err, fault.NotFound("Service %s could not be found on host %s.", name, host))
+		}
+		return unsupported("Disabling a replica of the control plane")
+	}
+	var reason *string
+	if action == "disable-log-reason" {
+		s, err := in.Text("disabled_reason", 1, 255)
+		if err != nil {
+			return err
+		}
+		reason = &s
+	}
+	host, node, err := a.node(c, in, "Service %s could not be found on host %s.", name)
+	if err != nil {
+		return err
+	}
+	on := action == "enable"
+	if err := a.Store.SetNodeEnabled(c.ctx(), node, on, reason); err != nil {
+		return err
+	}
+	body := view.Object{
+		"host": host, "binary": valueOr(binary, ""), "service": valueOr(service, ""),
+		"disabled": !on, "status": map[bool]string{true: "enabled", false: "disabled"}[on],
+	}
+	if reason != nil {
+		body["disabled_reason"] = *reason
+	}
+	return c.json(http.StatusOK, body)
+}
+
+func valueOr(s *string, other string) string {
+	if s == nil {
+		return other
+	}
+	return *s
+}
+
+func (a *API) listHosts(c *call) error {
+	if err := c.allow("volume_extension:hosts"); err != nil {
+		return err
+	}
+	all, err := a.services(c)
+	if err != nil {
+		return err
+	}
+	zone := c.r.URL.Query().Get("zone")
+	rows := []view.Object{}
+	for i := range all {
+		if zone == "" || all[i].Zone == zone {
+			rows = append(rows, c.view().Host(&all[i]))
+		}
+	}
+	return c.json(http.StatusOK, view.Object{"hosts": rows})
+}
+
+func (a *API) showHost(c *call) error {
+	if err := c.allow("volume_extension:hosts"); err != nil {
+		return err
+	}
+	all, err := a.services(c)
+	if err != nil {
+		return err
+	}
+	host := c.vars["host"]
+	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Host == host }) {
+		return fault.NotFound("Host %s could not be found.", host)
+	}
+	allocated, err := a.Store.Allocated(c.ctx())
+	if err != nil {
+		return err
+	}
+	node, _ := view.NodeOf(host)
+	x := allocated[node]
+	return c.json(http.StatusOK, c.view().HostTotal(host, x.Volumes, x.GiB))
+}
+
+func (a *API) updateHost(c *call) error {
+	if err := c.allow("volume_extension:hosts"); err != nil {
+		return err
+	}
+	return unsupported("Changing a host")
+}
+
+// cleanupWorkers: work that was left behind is resumed by itself.
+func (a *API) cleanupWorkers(c *call) error {
+	if err := c.allow("workers:cleanup"); err != nil {
+		return err
+	}
+	return c.json(http.StatusAccepted, view.Object{"cleaning": []any{}, "unavailable": []any{}})
+}

@@ -1,0 +1,200 @@
+package v3test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/keystone"
+	v3 "github.com/vmthunder/vmthunder/api/v3"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Scheduler works on a [Store]: volumes are available at once (downloading if their image
+// is in the store and not active), connections stand at once, deleted volumes are gone.
+type Scheduler struct {
+	Store *Store
+	// BusErr is what Healthy returns, the others what the methods of their names return.
+	BusErr, CreateErr, ConnectErr, DisconnectErr error
+	// Calls lists what was called, for instance "connect <id>".
+	Calls []string
+}
+
+var _ v3.Scheduler = (*Scheduler)(nil)
+
+func (s *Scheduler) called(what string, id any) {
+	s.Calls = append(s.Calls, fmt.Sprintf("%s %v", what, id))
+}
+
+// Healthy implements v3.Scheduler.
+func (s *Scheduler) Healthy(context.Context) error { return s.BusErr }
+
+// Create implements v3.Scheduler.
+func (s *Scheduler) Create(_ context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("create", len(vols))
+	if err != nil {
+		return nil, err
+	}
+	if s.CreateErr != nil {
+		return nil, s.CreateErr
+	}
+	out := make([]model.Volume, 0, len(vols))
+	for _, v := range vols {
+		v.CreatedAt = s.Store.tick()
+		v.Status = model.VolumeAvailable
+		if image != nil {
+			for _, i := range s.Store.ImageRows {
+				if i.ID == image.ID && i.Status != model.ImageActive {
+					v.Status = model.VolumeDownloading
+				}
+			}
+		}
+		s.Store.VolumeRows = append(s.Store.VolumeRows, v)
+		out = append(out, s.Store.copyOf(&v))
+		s.Store.touch(&s.Store.VolumeRows[len(s.Store.VolumeRows)-1])
+	}
+	return out, nil
+}
+
+// Delete implements v3.Scheduler.
+func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, force bool) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("delete", id)
+	if err != nil {
+		return err
+	}
+	v, err := s.Store.volume(id)
+	if err != nil {
+		return err
+	}
+	attached := slices.ContainsFunc(s.Store.AttachmentRows, func(a model.Attachment) bool { return a.VolumeID == id })
+	if attached || !force && !v.Deletable() {
+		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
+	}
+	s.Store.VolumeRows = slices.DeleteFunc(s.Store.VolumeRows, func(v model.Volume) bool { return v.ID == id })
+	return nil
+}
+
+// Connect implements v3.Scheduler.
+func (s *Scheduler) Connect(_ context.Context, attachment uuid.UUID, c model.Connector, raw []byte, mode string) (model.Attachment, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("connect", attachment)
+	if err != nil {
+		return model.Attachment{}, err
+	}
+	if s.ConnectErr != nil {
+		return model.Attachment{}, s.ConnectErr
+	}
+	a, err := s.Store.attachment(attachment)
+	if err != nil {
+		return model.Attachment{}, err
+	}
+	v, err := s.Store.volume(a.VolumeID)
+	if err != nil {
+		return model.Attachment{}, err
+	}
+	host, mount := c.Host, c.Mountpoint
+	if v.Home == nil {
+		v.Home = &host
+	}
+	info, err := json.Marshal(map[string]any{
+		"driver_volume_type": "local", "device_path": "/dev/mapper/volume-" + v.ID.String(), "access_mode": mode,
+	})
+	if err != nil {
+		return model.Attachment{}, err
+	}
+	now := s.Store.tick()
+	a.AttachedHost, a.Connector, a.ConnectionInfo = &host, model.JSON(raw), model.JSON(info)
+	a.Status, a.AttachMode, a.AttachedAt = model.AttachAttaching, &mode, &now
+	if mount != "" {
+		a.Mountpoint = &mount
+	}
+	out := *a
+	s.Store.derive(v.ID)
+	return out, nil
+}
+
+// Disconnect implements v3.Scheduler.
+func (s *Scheduler) Disconnect(_ context.Context, attachment uuid.UUID) ([]model.Attachment, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("disconnect", attachment)
+	if err != nil {
+		return nil, err
+	}
+	if s.DisconnectErr != nil {
+		return nil, s.DisconnectErr
+	}
+	a, err := s.Store.attachment(attachment)
+	if err != nil {
+		return nil, err
+	}
+	volume := a.VolumeID
+	s.Store.AttachmentRows = slices.DeleteFunc(s.Store.AttachmentRows, func(a model.Attachment) bool { return a.ID == attachment })
+	s.Store.derive(volume)
+	if v, err := s.Store.volume(volume); err == nil {
+		delete(v.AdminMetadata, "attached_mode")
+	}
+	left := []model.Attachment{}
+	for _, a := range s.Store.AttachmentRows {
+		if a.VolumeID == volume {
+			left = append(left, a)
+		}
+	}
+	return left, nil
+}
+
+// Glance has the images it is given.
+type Glance struct {
+	Images []model.Image
+	Err    error
+}
+
+var _ v3.Glance = (*Glance)(nil)
+
+// Image implements v3.Glance.
+func (g *Glance) Image(_ context.Context, _, ref string) (model.Image, error) {
+	if g.Err != nil {
+		return model.Image{}, g.Err
+	}
+	var found []model.Image
+	for _, i := range g.Images {
+		if i.ID.String() == strings.ToLower(ref) || i.Name == ref {
+			found = append(found, i)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return model.Image{}, fmt.Errorf("image %s: %w", ref, model.ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	return model.Image{}, fmt.Errorf("image %s: %w", ref, v3.ErrAmbiguous)
+}
+
+// Nova says that servers use the attachments in Uses: key "server volume".
+type Nova struct {
+	Uses map[string]string
+	Err  error
+}
+
+var _ v3.Nova = (*Nova)(nil)
+
+// Attachment implements v3.Nova.
+func (n *Nova) Attachment(_ context.Context, _ keystone.Identity, server, volume uuid.UUID) (string, error) {
+	if n.Err != nil {
+		return "", n.Err
+	}
+	if a, ok := n.Uses[server.String()+" "+volume.String()]; ok {
+		return a, nil
+	}
+	return "", fmt.Errorf("server %s: %w", server, model.ErrNotFound)
+}

@@ -1,0 +1,121 @@
+package view
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Binaries as Cinder's clients know them.
+const (
+	BinaryVolume    = "cinder-volume"    // a node
+	BinaryScheduler = "cinder-scheduler" // a replica of the control plane
+)
+
+// Service is one row of GET /os-services.
+type Service struct {
+	Binary         string
+	Host           string // HOST@vmthunder for nodes
+	Zone           string
+	Enabled, Up    bool
+	Frozen         bool
+	DisabledReason *string
+	UpdatedAt      *time.Time
+}
+
+// Service as /os-services shows it.
+func (c Context) Service(s *Service) Object {
+	o := Object{
+		"binary": s.Binary, "host": s.Host, "zone": s.Zone, "status": either(s.Enabled, "enabled", "disabled"),
+		"state": either(s.Up, "up", "down"), "updated_at": TimeOrNil(s.UpdatedAt), "disabled_reason": orNil(s.DisabledReason),
+	}
+	if c.Version >= 7 {
+		o["cluster"] = nil
+	}
+	if s.Binary == BinaryVolume {
+		o["replication_status"], o["active_backend_id"], o["frozen"] = "disabled", nil, s.Frozen
+		if c.Version >= 49 {
+			o["backend_state"] = either(s.Up, "up", "down")
+		}
+	}
+	return o
+}
+
+// Host as /os-hosts shows it.
+func (c Context) Host(s *Service) Object {
+	return Object{
+		"host_name": s.Host, "service": s.Binary, "zone": s.Zone,
+		"service-status": either(s.Up, "available", "unavailable"),
+		"service-state":  either(s.Enabled, "enabled", "disabled"),
+		"last-update":    TimeOrNil(s.UpdatedAt),
+	}
+}
+
+// HostTotal is the answer of /os-hosts/{host}: numbers are strings there.
+func (c Context) HostTotal(host string, volumes int, gib int64) Object {
+	return Object{"host": []Object{{"resource": Object{
+		"host": host, "project": "(total)", "volume_count": strconv.Itoa(volumes),
+		"total_volume_gb": strconv.FormatInt(gib, 10), "snapshot_count": "0", "total_snapshot_gb": "0",
+	}}}}
+}
+
+// StorageProtocol: a volume is a local device on its home node, and reached by iSCSI elsewhere.
+const StorageProtocol = "iSCSI"
+
+// Pool of a node as /scheduler-stats/get_pools shows it; capacities in GiB.
+func (c Context) Pool(n *model.Node, volumes int, gib int64, version string, detail bool, now time.Time) Object {
+	o := Object{"name": PoolName(n.Host)}
+	if !detail {
+		return o
+	}
+	seen := now
+	if n.LastSeen != nil {
+		seen = *n.LastSeen
+	}
+	o["capabilities"] = Object{
+		"pool_name": backend, "volume_backend_name": backend, "vendor_name": "VMThunder",
+		"driver_version": version, "storage_protocol": StorageProtocol, "timestamp": Time(seen),
+		"total_capacity_gb": gigabytes(n.PoolTotal), "free_capacity_gb": gigabytes(n.PoolFree),
+		"allocated_capacity_gb": gib, "provisioned_capacity_gb": gib, "total_volumes": volumes,
+		"reserved_percentage": 0, "max_over_subscription_ratio": "20.0",
+		"thin_provisioning_support": true, "thick_provisioning_support": false,
+		"QoS_support": false, "multiattach": true, "consistencygroup_support": false,
+		"replication_enabled": false, "group_replication_enabled": false,
+		"filter_function": nil, "goodness_function": nil,
+		"backend_state": either(n.Alive, "up", "down"), "location_info": n.Address,
+	}
+	return o
+}
+
+// Capabilities of a host, which clients build forms from.
+func (c Context) Capabilities(host, version string) Object {
+	return Object{
+		"namespace": "OS::Storage::Capabilities::" + host, "vendor_name": "VMThunder",
+		"volume_backend_name": backend, "pool_name": nil, "driver_version": version,
+		"storage_protocol": StorageProtocol, "display_name": nil, "description": nil, "visibility": nil,
+		"replication_targets": []string{},
+		"properties": Object{
+			"thin_provisioning":   property("Thin Provisioning", "Sets thin provisioning."),
+			"compression":         property("Compression", "Enables compression."),
+			"qos":                 property("QoS", "Enables QoS."),
+			"replication_enabled": property("Replication", "Enables replication."),
+		},
+	}
+}
+
+func property(title, description string) Object {
+	return Object{"title": title, "description": description, "type": "boolean"}
+}
+
+// gigabytes with two digits after the point.
+func gigabytes(bytes int64) float64 {
+	return float64(bytes*100>>30) / 100
+}
+
+func either(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
+}

@@ -1,0 +1,343 @@
+package v3
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+const noVolume = "Volume %s could not be found."
+
+func (a *API) volumeRoutes() []route {
+	return []route{
+		{method: "GET", path: "/volumes", h: a.listVolumes},
+		{method: "GET", path: "/volumes/detail", h: a.listVolumesDetail},
+		{method: "GET", path: "/volumes/summary", min: 12, h: a.volumeSummary},
+		{method: "POST", path: "/volumes", h: a.createVolume},
+		{method: "POST", path: "/volumes/batch", h: a.createBatch},
+		{method: "GET", path: "/volumes/{id}", h: a.showVolume},
+		{method: "PUT", path: "/volumes/{id}", h: a.updateVolume},
+		{method: "DELETE", path: "/volumes/{id}", h: a.deleteVolume},
+		{method: "POST", path: "/volumes/{id}/action", h: a.volumeAction},
+		{method: "GET", path: "/volumes/{id}/encryption", h: a.volumeEncryption},
+		{method: "GET", path: "/volumes/{id}/encryption/{key}", h: a.volumeEncryptionKey},
+	}
+}
+
+// volume finds the volume in the path, if the caller may see it and the rule allows it.
+func (a *API) volume(c *call, rule string) (model.Volume, error) {
+	return a.volumeByID(c, c.vars["id"], rule)
+}
+
+func (a *API) volumeByID(c *call, text, rule string) (model.Volume, error) {
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return model.Volume{}, fault.NotFound(noVolume, text)
+	}
+	v, err := a.Store.Volume(c.ctx(), id, c.scope())
+	if err != nil {
+		return v, notFound(err, noVolume, text)
+	}
+	return v, c.allowOn(rule, v.ProjectID)
+}
+
+func (a *API) showVolume(c *call) error {
+	v, err := a.volume(c, "volume:get")
+	if err != nil {
+		return err
+	}
+	images, err := a.imagesOf(c, []model.Volume{v})
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"volume": c.view().VolumeDetail(&v, imageOf(images, &v))})
+}
+
+// imagesOf fetches the images that volumes wait for, to show how far they are.
+func (a *API) imagesOf(c *call, vols []model.Volume) (map[uuid.UUID]*model.Image, error) {
+	images := map[uuid.UUID]*model.Image{}
+	for i := range vols {
+		v := &vols[i]
+		if v.Status != model.VolumeDownloading || v.ImageID == nil || images[*v.ImageID] != nil {
+			continue
+		}
+		img, err := a.Store.Image(c.ctx(), *v.ImageID)
+		if err != nil {
+			if err = notFound(err, ""); toFault(err).Status == http.StatusNotFound {
+				continue // gone between the two reads
+			}
+			return nil, err
+		}
+		images[*v.ImageID] = &img
+	}
+	return images, nil
+}
+
+func imageOf(images map[uuid.UUID]*model.Image, v *model.Volume) *model.Image {
+	if v.ImageID == nil {
+		return nil
+	}
+	return images[*v.ImageID]
+}
+
+// volumeColumns are the API's names of what volumes can be filtered by, and the columns.
+func volumeColumns() map[string]string {
+	return map[string]string{
+		"id": "id", "name": "name", "display_name": "name", "description": "description", "display_description": "description",
+		"status": "status", "metadata": "metadata", "glance_metadata": "image_metadata", "bootable": "bootable",
+		"migration_status": "migration_status", "attach_status": "attach_status", "availability_zone": "availability_zone",
+		"group_id": "group_id", "size": "size", "created_at": "created_at", "updated_at": "updated_at",
+		"consumes_quota": "consumes_quota", "multiattach": "multiattach", "volume_type_id": "volume_type_id",
+		"user_id": "user_id", "project_id": "project_id", "tenant_id": "project_id", "host": "host",
+		"snapshot_id": "snapshot_id", "source_volid": "source_volid",
+	}
+}
+
+// volumeSorts are the keys that volumes can be ordered by.
+func volumeSorts() []string {
+	return []string{"id", "name", "status", "size", "created_at", "updated_at", "launched_at", "availability_zone",
+		"bootable", "attach_status", "volume_type_id", "project_id", "user_id", "description", "host", "snapshot_id", "source_volid"}
+}
+
+func (a *API) listVolumes(c *call) error       { return a.volumeList(c, false) }
+func (a *API) listVolumesDetail(c *call) error { return a.volumeList(c, true) }
+
+func (a *API) volumeList(c *call, detail bool) error {
+	if err := c.allow("volume:get_all"); err != nil {
+		return err
+	}
+	params := c.r.URL.Query()
+	p, err := a.paging(params, volumeSorts())
+	if err != nil {
+		return err
+	}
+	q, err := p.query(a.MaxLimit, noVolume)
+	if err != nil {
+		return err
+	}
+	if q.ProjectID, err = c.listScope(); err != nil {
+		return err
+	}
+	withCount, err := c.withCount()
+	if err != nil {
+		return err
+	}
+	nothing, err := a.volumeFilters(c, params, &q)
+	if err != nil {
+		return err
+	}
+	q.Detail = detail
+	vols, total := []model.Volume{}, 0
+	if !nothing && p.limit != 0 {
+		if vols, err = a.Store.ListVolumes(c.ctx(), q); err != nil {
+			return notFound(err, noVolume, p.marker)
+		}
+	}
+	if withCount && !nothing {
+		if total, err = a.Store.CountVolumes(c.ctx(), model.ListQuery{ProjectID: q.ProjectID, Filters: q.Filters}); err != nil {
+			return err
+		}
+	}
+	body := view.Object{}
+	if body["volumes"], err = a.volumeRows(c, vols, detail); err != nil {
+		return err
+	}
+	if withCount {
+		body["count"] = total
+	}
+	if len(vols) > 0 {
+		c.next(body, "volumes_links", p, a.MaxLimit, len(vols), vols[len(vols)-1].ID.String())
+	}
+	return c.json(http.StatusOK, body)
+}
+
+func (a *API) volumeFilters(c *call, params url.Values, q *model.ListQuery) (nothing bool, err error) {
+	params.Del("no_migration_targets")
+	if !c.id.Admin { // clients look by id that way
+		params.Del("project_id")
+		params.Del("tenant_id")
+	}
+	rules := filterRules{resource: "volume", columns: volumeColumns(), admin: c.id.Admin, mv: c.mv}
+	q.Filters, nothing, err = rules.parse(params)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range q.Filters {
+		switch f.Column {
+		case "id", "group_id", "volume_type_id", "snapshot_id", "source_volid":
+			if _, err := uuid.Parse(f.Value); err != nil && f.Op == "=" {
+				nothing = true
+			}
+		}
+	}
+	return nothing, nil
+}
+
+func (a *API) volumeRows(c *call, vols []model.Volume, detail bool) ([]view.Object, error) {
+	rows := make([]view.Object, 0, len(vols))
+	cv := c.view()
+	if !detail {
+		for i := range vols {
+			rows = append(rows, cv.VolumeSummary(&vols[i]))
+		}
+		return rows, nil
+	}
+	images, err := a.imagesOf(c, vols)
+	if err != nil {
+		return nil, err
+	}
+	for i := range vols {
+		rows = append(rows, cv.VolumeDetail(&vols[i], imageOf(images, &vols[i])))
+	}
+	return rows, nil
+}
+
+func (a *API) volumeSummary(c *call) error {
+	if err := c.allow("volume:get_all"); err != nil {
+		return err
+	}
+	project, err := c.listScope()
+	if err != nil {
+		return err
+	}
+	n, gib, metadata, err := a.Store.Summary(c.ctx(), project)
+	if err != nil {
+		return err
+	}
+	summary := view.Object{"total_count": n, "total_size": gib}
+	if c.mv >= 36 {
+		if metadata == nil {
+			metadata = map[string][]string{}
+		}
+		summary["metadata"] = metadata
+	}
+	return c.json(http.StatusOK, view.Object{"volume-summary": summary})
+}
+
+func (a *API) updateVolume(c *call) error {
+	in, err := c.inner("volume")
+	if err != nil {
+		return err
+	}
+	known := []string{"name", "description", "display_name", "display_description", "metadata"}
+	if c.mv >= 53 {
+		if err := in.Only(known...); err != nil {
+			return err
+		}
+		if len(in.Keys()) == 0 {
+			return in.InvalidSelf("{} is not valid under any of the given schemas")
+		}
+	}
+	p, err := volumePatch(in)
+	if err != nil {
+		return err
+	}
+	v, err := a.volume(c, "volume:update")
+	if err != nil {
+		return err
+	}
+	if p.Name != nil || p.Description != nil || p.Metadata != nil {
+		attachments := v.Attachments
+		if v, err = a.Store.PatchVolume(c.ctx(), v.ID, p); err != nil {
+			return notFound(err, noVolume, c.vars["id"])
+		}
+		if v.Attachments == nil {
+			v.Attachments = attachments
+		}
+	}
+	body := c.view().Volume(&v)
+	return c.json(http.StatusOK, view.Object{"volume": body})
+}
+
+func volumePatch(in *schema.Object) (model.VolumePatch, error) {
+	var p model.VolumePatch
+	var err error
+	if p.Name, err = nameOf(in, "name", "display_name"); err != nil {
+		return p, err
+	}
+	if p.Description, err = nameOf(in, "description", "display_description"); err != nil {
+		return p, err
+	}
+	m, err := in.Strings("metadata")
+	if err != nil {
+		return p, err
+	}
+	p.Metadata = writable(m)
+	return p, nil
+}
+
+func (a *API) deleteVolume(c *call) error {
+	params := c.r.URL.Query()
+	force := false
+	if c.mv >= 23 {
+		var err error
+		if force, err = flag(params, "force"); err != nil {
+			return err
+		}
+	}
+	if _, err := flag(params, "cascade"); err != nil { // there are no snapshots to go with it yet
+		return err
+	}
+	rule := "volume:delete"
+	if force {
+		rule = "volume:force_delete"
+	}
+	v, err := a.volume(c, rule)
+	if err != nil {
+		return err
+	}
+	if err := a.delete(c, v, force); err != nil {
+		return err
+	}
+	return c.emptyHTML(http.StatusAccepted)
+}
+
+// flag is a boolean parameter, false if absent.
+func flag(q url.Values, key string) (bool, error) {
+	if q.Get(key) == "" {
+		return false, nil
+	}
+	v, ok := schema.Truth(q.Get(key))
+	if !ok {
+		return false, fault.BadRequest("Invalid value '%s' for %s. Unrecognized value '%s', acceptable values are: "+
+			"'0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'", q.Get(key), key, q.Get(key))
+	}
+	return v, nil
+}
+
+const notDeletable = "Volume status must be available or error or error_restoring or error_extending or error_managing " +
+	"and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
+	"or be disassociated from snapshots after volume transfer."
+
+func (a *API) delete(c *call, v model.Volume, force bool) error {
+	if len(v.Attachments) > 0 || !force && !v.Deletable() {
+		return fault.InvalidVolume(notDeletable)
+	}
+	err := a.Scheduler.Delete(c.ctx(), v.ID, force)
+	if isState(err) {
+		return fault.InvalidVolume(notDeletable)
+	}
+	return notFound(err, noVolume, v.ID.String())
+}
+
+func (a *API) volumeEncryption(c *call) error {
+	v, err := a.volume(c, "volume_extension:volume_encryption_metadata")
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"encryption_key_id": v.EncryptionKeyID})
+}
+
+// volumeEncryptionKey: no volume is encrypted, so every value is empty.
+func (a *API) volumeEncryptionKey(c *call) error {
+	if _, err := a.volume(c, "volume_extension:volume_encryption_metadata"); err != nil {
+		return err
+	}
+	return c.empty(http.StatusOK)
+}
