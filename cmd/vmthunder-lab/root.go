@@ -58,7 +58,7 @@ func (a *app) root() *cobra.Command {
 		return nil
 	}
 	c.AddCommand(a.up(), a.down(), a.status(), a.exec(), a.nodeCmd("kill", "Cut a node's power", (*lab.Node).Kill),
-		a.nodeCmd("restart", "Cut a node's power and boot it again", (*lab.Node).Restart), a.log(), a.shape(), a.env(), a.openstack(),
+		a.nodeCmd("restart", "Cut a node's power and boot it again", (*lab.Node).Restart), a.log(), a.shape(), a.env(), a.openstack(), a.boot(),
 		a.service("stop", "Stop a service", (*lab.Lab).Stop), a.service("start", "Start a service again", (*lab.Lab).Start))
 	return c
 }

@@ -211,6 +211,23 @@ func TestUpFailsAndCleansUp(t *testing.T) {
 	if !errors.Is(err, lab.ErrOptions) {
 		t.Errorf("a dynamic program as process 1: %v", err)
 	}
+	// A program that is static, but no process 1: the kernel gives up, and the error
+	// shows what it printed.
+	_, err = lab.Up(ctx, lab.Options{Name: "fails", StateDir: dir, Binary: "/bin/busybox", Nodes: lab.Nodes(1, 0)})
+	if err == nil || !strings.Contains(err.Error(), "node node1") || !strings.Contains(err.Error(), "console.log") {
+		t.Errorf("a wrong process 1: %v", err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if len(left) != 1 || left[0] != "log" {
+		t.Errorf("left of a failure: %q, want only log", left)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "log", "node-node1.log")); err != nil || len(b) == 0 {
+		t.Errorf("the console was not kept: %d bytes, %v", len(b), err)
+	}
 	if _, err := lab.Up(ctx, lab.Options{Nodes: []lab.NodeSpec{{Name: "Bad Name"}}, StateDir: dir + "2"}); !errors.Is(err, lab.ErrOptions) {
 		t.Errorf("bad node name: %v", err)
 	}

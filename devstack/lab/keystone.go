@@ -38,8 +38,9 @@ key_repository = %[3]s/credential-keys
 enable_proxy_headers_parsing = true
 `
 
-// uwsgiConf follows Debian's own /etc/keystone/keystone-uwsgi.ini. The chunked-input
-// setting is understood in a file only, not on the command line.
+// uwsgiConf follows Debian's own /etc/keystone/keystone-uwsgi.ini, but for lazy-apps: one
+// import for all workers halves the start. The chunked-input setting is understood in a
+// file only, not on the command line.
 const uwsgiConf = `[uwsgi]
 plugins = python3
 http-socket = 0.0.0.0:%[1]d

@@ -44,8 +44,8 @@ func (l *Lab) Owner() (pid int, running bool) {
 // LogPath is the log of a service or host process.
 func (l *Lab) LogPath(name string) string { return filepath.Join(l.dir, "log", name+".log") }
 
-// Up makes a laboratory. On an error nothing of it is left but the logs in its state
-// directory.
+// Up makes a laboratory. On an error nothing of it is left but the directory log in its
+// state directory, with the nodes' consoles, too; when ctx ended, not even that.
 func Up(ctx context.Context, o Options) (*Lab, error) {
 	l, err := prepare(o)
 	if err != nil {
@@ -55,11 +55,39 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.up(ctx, o); err != nil {
 		dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
+		if ctx.Err() != nil { // what the services say of it would only distract
+			err = ctx.Err()
+		}
 		err = fmt.Errorf("laboratory %s: %w", l.st.Name, err)
-		return nil, errors.Join(err, l.release(dctx))
+		return nil, errors.Join(err, l.release(dctx), l.leaveLogs(ctx.Err() == nil))
 	}
 	l.progress("laboratory %s is up in %.1f s, state in %s", l.st.Name, time.Since(start).Seconds(), l.dir)
 	return l, nil
+}
+
+// leaveLogs removes the state directory, but for the logs if they are wanted.
+func (l *Lab) leaveLogs(want bool) error {
+	if !want {
+		return os.RemoveAll(l.dir)
+	}
+	for _, n := range l.Nodes() {
+		err := os.Rename(n.ConsolePath(), l.LogPath(n.procName()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != "log" {
+			if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func prepare(o Options) (*Lab, error) {

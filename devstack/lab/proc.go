@@ -112,17 +112,23 @@ func (p procID) gone(ctx context.Context) error {
 		return fmt.Errorf("open process %d: %w", p.Pid, err)
 	}
 	defer unix.Close(fd)
-	for p.alive() {
-		if ctx.Err() != nil {
+	if st, err := readStat(p.Pid); err != nil || st.ticks != p.Ticks {
+		return nil // reaped, and perhaps its number given out again
+	}
+	// A pidfd is readable once all threads have ended, and with them the last open file
+	// and socket; the state in /proc says Z as soon as the first thread has. The time
+	// limit is there to notice ctx.
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100) //nolint:gosec // a file descriptor
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for process %d: %w", p.Pid, err)
+		case ctx.Err() != nil:
 			return fmt.Errorf("wait for the end of process %d: %w", p.Pid, ctx.Err())
 		}
-		// A pidfd is readable once its process has ended; the time limit is for ctx.
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100) //nolint:gosec // a file descriptor
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for process %d: %w", p.Pid, err)
-		}
 	}
-	return nil
 }
 
 // allProcs lists the processes for which keep says yes.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -85,45 +86,62 @@ func (m *Mapper) call(ctx context.Context, cmd uint, h header, payload []byte) (
 	}
 }
 
-// ioctl passes buf to the kernel. A suspend waits for I/O that may never end,
-// but it can be interrupted by a signal: while ctx is done, the thread gets the
-// signal that the Go runtime uses for itself and ignores otherwise.
+// ioctl passes buf to the kernel. A suspend waits for I/O that may never end, so
+// it is called off when ctx ends.
 func ioctl(ctx context.Context, f *os.File, cmd uint, buf []byte) error {
+	calledOff := func() bool { return false }
 	if cmd == unix.DM_DEV_SUSPEND {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		finished, stopped := make(chan struct{}), make(chan struct{})
-		tid := unix.Gettid()
-		go func() {
-			defer close(stopped)
-			select {
-			case <-finished:
-				return
-			case <-ctx.Done():
-			}
-			// Again and again, since the first may come before the thread waits.
-			tick := time.NewTicker(20 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG) // a thread that is gone is fine
-				select {
-				case <-finished:
-					return
-				case <-tick.C:
-				}
-			}
-		}()
-		defer func() { close(finished); <-stopped }()
+		var stop func()
+		calledOff, stop = callOff(ctx, buf)
+		defer stop()
 	}
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(cmd), uintptr(unsafe.Pointer(&buf[0]))) //nolint:gosec // the kernel's interface
 		switch {
 		case errno == 0:
 			return nil
-		case errno == unix.EINTR && ctx.Err() != nil:
+		case (errno == unix.EINTR || errno == unix.ENXIO) && calledOff():
 			return ctx.Err()
 		case errno != unix.EINTR:
 			return errno
 		}
+	}
+}
+
+// callOff makes the ioctl that this goroutine is about to do with buf end with ctx.
+// The kernel's wait is ended by a signal: SIGURG, which the Go runtime uses for
+// itself and otherwise ignores. But since the runtime wants system calls to be
+// restarted, the kernel then starts the same ioctl again, reading buf anew. So
+// the device's name is taken out of buf first, and the second time finds no device.
+// tell says whether that was done; stop must be called.
+func callOff(ctx context.Context, buf []byte) (tell func() bool, stop func()) {
+	runtime.LockOSThread()
+	finished, stopped := make(chan struct{}), make(chan struct{})
+	tid, done := unix.Gettid(), &atomic.Bool{}
+	go func() {
+		defer close(stopped)
+		select {
+		case <-finished:
+			return
+		case <-ctx.Done():
+		}
+		buf[offName], buf[offUUID] = 0, 0
+		done.Store(true)
+		// Again and again, since the first may come before the thread waits.
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG) // a thread that is gone is fine
+			select {
+			case <-finished:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return done.Load, func() {
+		close(finished)
+		<-stopped
+		runtime.UnlockOSThread()
 	}
 }

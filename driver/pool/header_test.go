@@ -110,7 +110,7 @@ func TestLayout(t *testing.T) {
 }
 
 func FuzzHeader(f *testing.F) {
-	f.Add(sample.marshal(), make([]byte, blockLen))
+	f.Add(sample.marshal()[:headerUsed], make([]byte, headerUsed))
 	f.Add([]byte(magic), []byte{})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		h, v, err := judge(a, b)

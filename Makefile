@@ -1,0 +1,58 @@
+# VMThunder. `make help` lists what there is.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := bin
+# A Go that is new enough, wherever packages.sh has found or put it.
+GO   = eval "$$(devstack/packages.sh -g)"; go
+TEST = $(GO) test -count=1
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: demo
+demo: packages ## Show the whole line on this machine: image, 100 volumes, VMs that boot (KEEP=1 leaves it standing)
+	$(GO) run ./cmd/vmthunder-demo
+
+.PHONY: test
+test: packages vet test-unit test-rabbit test-kernel test-lab ## All tests; what CI runs
+
+.PHONY: packages
+packages: ## Install what building, testing and the laboratory need (Debian 12, root)
+	@devstack/packages.sh
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@devstack/packages.sh build
+	CGO_ENABLED=0 $(SHELL) -c '$(GO) build -trimpath -o $(BIN)/ ./cmd/...'
+
+.PHONY: vet
+vet: ## go vet with every build tag, and formatting
+	$(GO) vet ./... && go vet -tags lab ./devstack/... && go vet -tags kernel ./driver/... && go vet -tags rabbit ./api/rpc/...
+	@$(GO) fmt -n ./... >/dev/null; f=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$f" ] || { echo "gofmt would change: $$f"; exit 1; }
+
+.PHONY: test-unit
+test-unit: ## Unit and Postgres tests, with the race detector, in random order
+	$(TEST) -race -shuffle=on ./...
+
+.PHONY: test-rabbit
+test-rabbit: ## The message bus on a real RabbitMQ, and against oslo.messaging
+	$(TEST) -tags rabbit ./api/rpc/...
+
+.PHONY: test-kernel
+test-kernel: ## The drivers on a real kernel, each in a node of its own
+	$(TEST) -tags lab -timeout 15m -parallel 2 ./devstack/kernel
+
+.PHONY: test-lab
+test-lab: ## The whole product in the laboratory
+	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
+	$(TEST) -tags lab -timeout 30m ./devstack/e2e
+
+.PHONY: lint
+lint: ## golangci-lint as configured in .golangci.yml
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run ./...
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BIN)
