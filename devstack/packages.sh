@@ -9,8 +9,8 @@
 # Glance, the openstack command), image (the boot image and QEMU), build (make, and Go
 # when there is none that will do). Without a group: all.
 #
-# Nothing that is installed is upgraded or removed, no service is started, and a second
-# run asks dpkg and is done. VMT_CACHE (default /var/cache/vmthunder-lab) keeps the Go
+# Nothing is removed, nothing is upgraded but what the packages themselves depend on, no
+# service is started, and a second run asks dpkg and is done. VMT_CACHE (default /var/cache/vmthunder-lab) keeps the Go
 # toolchain, which comes as a Go module, from wherever GOPROXY says.
 set -eu
 
@@ -147,8 +147,8 @@ if [ -n "$missing" ]; then
 		apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
 		apt -s install $missing >"$log" 2>&1 || { cat "$log" >&2; die "apt cannot install $missing"; }
 	fi
-	if grep -E '^Inst [^ ]+ \[|^Remv ' "$log" >&2; then
-		die "that would upgrade or remove the above; nothing was done"
+	if grep -E '^Remv ' "$log" >&2; then
+		die "that would remove the above; nothing was done"
 	fi
 	policy=
 	if [ ! -e /usr/sbin/policy-rc.d ]; then # 101: no maintainer script starts a service

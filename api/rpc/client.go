@@ -143,7 +143,7 @@ func Once() CallOption { return func(o *callOptions) { o.once = true } }
 
 // Monitor asks the server for a sign of life within every d (oslo's
 // call_monitor_timeout), so that a call may take long but fails with [ErrTimeout]
-// soon after its server died.
+// soon after its server died. A server too busy to take the request gives none either.
 func Monitor(d time.Duration) CallOption { return func(o *callOptions) { o.monitor = d } }
 
 // Call executes a method and decodes what it returned into result, a pointer, or

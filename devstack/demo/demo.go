@@ -50,7 +50,6 @@ type attachment struct {
 type boot struct {
 	node string
 	vm   lab.VMBoot
-	err  error
 }
 
 // Run runs the demo.
@@ -274,30 +273,35 @@ func uniqueBytes(ctx context.Context, n *lab.Node, image string) (int64, error) 
 	return read, nil
 }
 
+// bootAll boots one virtual machine on each compute node at once from the volumes that
+// were attached cold, then one more on each from the others.
 func bootAll(ctx context.Context, c *cluster.Cluster, o Options, m *measured) error {
-	o.Progress("booting a virtual machine on each of %d compute nodes, from its volume", o.Compute)
-	m.boots = make([]boot, o.Compute)
-	var wg sync.WaitGroup
-	for i := range o.Compute {
-		a := m.attach[i]
-		n, err := c.Lab.Node(a.node)
-		if err != nil {
+	for round := range 2 {
+		o.Progress("booting a virtual machine on each of %d compute nodes, from its volume (%s)", o.Compute, []string{"the first", "the second"}[round])
+		boots := make([]boot, o.Compute)
+		errs := make([]error, o.Compute)
+		var wg sync.WaitGroup
+		for i := range o.Compute {
+			a := m.attach[round*o.Compute+i]
+			n, err := c.Lab.Node(a.node)
+			if err != nil {
+				return err
+			}
+			wg.Go(func() {
+				vm, err := lab.BootVM(ctx, n, a.device, fmt.Sprintf("vm-%d-%s", round+1, a.node), 5*time.Minute)
+				boots[i], errs[i] = boot{node: a.node, vm: vm}, err
+				if err == nil {
+					o.Progress("%s: BOOTED %s after %.1f s", a.node, vm.ID, vm.Duration.Seconds())
+				}
+			})
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		wg.Go(func() {
-			vm, err := lab.BootVM(ctx, n, a.device, "demo-"+a.node, 5*time.Minute)
-			m.boots[i] = boot{node: a.node, vm: vm, err: err}
-			if err == nil {
-				o.Progress("%s: BOOTED %s after %.1f s", a.node, vm.ID, vm.Duration.Seconds())
-			}
-		})
+		m.boots = append(m.boots, boots...)
 	}
-	wg.Wait()
-	var errs []error
-	for _, b := range m.boots {
-		errs = append(errs, b.err)
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // settledTree waits until the counters do not move any more and returns the tree.

@@ -25,27 +25,29 @@ func report(o Options, m measured) {
 		p("  %-8s %-10s %8.0f ms   %s", a.node, kind, ms(a.took), a.device)
 	}
 	p("")
-	p("boot from the volume (QEMU emulation inside the node, all at once)")
-	for _, b := range m.boots {
-		p("  %-8s BOOTED %-14s %8.1f s", b.node, b.vm.ID, b.vm.Duration.Seconds())
+	p("boot from the volume (QEMU emulation inside the node, one on each node at once)")
+	for i, b := range m.boots {
+		kind := "cold image"
+		if i >= o.Compute {
+			kind = "warm image"
+		}
+		p("  %-8s %-10s BOOTED %-16s %8.1f s", b.node, kind, b.vm.ID, b.vm.Duration.Seconds())
 	}
 	p("")
 	p("who sent and read how much of the image")
-	var relays, hits, misses int64
+	var upstream, asked int64
 	for _, x := range m.members {
 		if x.Role == "root" {
-			p("  %-8s sent %8.2f MiB (%.2f times the %.2f MiB of distinct 4 KiB blocks that were asked for since the first attach)",
+			p("  %-8s sent %8.2f MiB: %.2f times the %.2f MiB of distinct 4 KiB blocks it was asked for",
 				x.Host, float64(x.ServedBytes)/mib, ratio(x.ServedBytes, m.unique), float64(m.unique)/mib)
 			continue
 		}
-		relays++
-		hits, misses = hits+x.CacheHits, misses+x.CacheMisses
-		p("  %-8s read %8.2f MiB from %-8s sent %8.2f MiB, its volumes read %8.2f MiB, cache hits %d of %d",
-			x.Host, float64(x.UpstreamBytes)/mib, x.Parent, float64(x.ServedBytes)/mib, float64(x.ReadBytes)/mib, x.CacheHits, x.CacheHits+x.CacheMisses)
+		upstream, asked = upstream+x.UpstreamBytes, asked+x.ReadBytes+x.ServedBytes
+		p("  %-8s read %8.2f MiB from %-8s sent %8.2f MiB, its volumes read %8.2f MiB, hit ratio %3.0f %%",
+			x.Host, float64(x.UpstreamBytes)/mib, x.Parent, float64(x.ServedBytes)/mib, float64(x.ReadBytes)/mib,
+			100*max(0, 1-ratio(x.UpstreamBytes, x.ReadBytes+x.ServedBytes)))
 	}
-	if hits+misses > 0 {
-		p("  cache hit ratio on %d relays: %.1f %% (requests that reach the cache; the page layer above answers most before)", relays, 100*float64(hits)/float64(hits+misses))
-	}
+	p("  hit ratio of all relays: %.0f %% of what volumes and children read was there already", 100*max(0, 1-ratio(upstream, asked)))
 	p("")
 	p("%s", m.tree)
 	if m.deleted > 0 {

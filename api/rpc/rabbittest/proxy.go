@@ -46,6 +46,12 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Refuse breaks all connections and takes no more.
+func (p *Proxy) Refuse() {
+	_ = p.l.Close()
+	p.Cut()
+}
+
 func (p *Proxy) accept() {
 	for {
 		in, err := p.l.Accept()

@@ -17,10 +17,10 @@ type subscription struct {
 	bus  *Bus
 	s    rpc.Subscription
 	end  context.CancelFunc
-	stop chan struct{} // closed: no more deliveries
-	once sync.Once
-	idle chan struct{} // closed when there are none any more
-	over chan struct{} // closed when run has returned
+	halt context.CancelFunc // closes stop
+	stop <-chan struct{}    // closed: no more deliveries
+	idle chan struct{}      // closed when there are none any more
+	over chan struct{}      // closed when run has returned
 
 	deliver sync.Mutex // one delivery at a time, of whatever queue
 
@@ -36,14 +36,14 @@ func (b *Bus) Subscribe(s rpc.Subscription) (rpc.Consumer, error) {
 		return nil, rpc.ErrClosed
 	}
 	c := &subscription{
-		bus: b, s: s, stop: make(chan struct{}), idle: make(chan struct{}),
-		over: make(chan struct{}), changed: make(chan struct{}),
+		bus: b, s: s, idle: make(chan struct{}), over: make(chan struct{}), changed: make(chan struct{}),
 	}
 	ctx, cancel := context.WithCancel(b.life)
-	c.end = cancel
+	running, halt := context.WithCancel(ctx)
+	c.end, c.halt, c.stop = cancel, halt, running.Done()
 	b.work.Go(func() {
 		defer close(c.over)
-		c.run(ctx)
+		c.run(ctx, running)
 	})
 	return c, nil
 }
@@ -65,16 +65,17 @@ func (c *subscription) stopped() bool {
 	}
 }
 
-func (c *subscription) run(ctx context.Context) {
+// run consumes until running ends, and then keeps the channel until ctx does.
+func (c *subscription) run(ctx, running context.Context) {
 	defer c.update(nil, rpc.ErrClosed)
 	for n := 0; ; n++ {
-		s, err := c.bus.connected(ctx)
-		if err != nil || c.stopped() {
+		s, err := c.bus.connected(running)
+		if err != nil {
 			return
 		}
 		began := time.Now()
 		err = c.consume(ctx, s)
-		if ctx.Err() != nil || c.stopped() {
+		if running.Err() != nil {
 			return
 		}
 		c.update(nil, err)
@@ -84,9 +85,7 @@ func (c *subscription) run(ctx context.Context) {
 		select {
 		case <-s.done: // a new connection is a new chance
 		case <-time.After(c.bus.backoff(n)):
-		case <-ctx.Done():
-			return
-		case <-c.stop:
+		case <-running.Done():
 			return
 		}
 	}
@@ -132,9 +131,10 @@ func (c *subscription) consume(ctx context.Context, s *session) error {
 		return e
 	case <-cancels:
 		return errors.New("queue was deleted")
-	case <-ctx.Done():
-		return rpc.ErrClosed
 	case <-c.stop:
+		if ctx.Err() != nil {
+			return rpc.ErrClosed
+		}
 	}
 	for i := range c.s.Queues {
 		if err := ch.Cancel(tag(i), false); err != nil {
@@ -200,7 +200,7 @@ func (c *subscription) Ready(ctx context.Context) error {
 
 // Stop implements [rpc.Consumer].
 func (c *subscription) Stop(ctx context.Context) error {
-	c.once.Do(func() { close(c.stop) })
+	c.halt()
 	select {
 	case <-c.idle:
 		return nil
@@ -213,7 +213,7 @@ func (c *subscription) Stop(ctx context.Context) error {
 
 // Close implements [rpc.Consumer]. It does not wait for the broker for long.
 func (c *subscription) Close() error {
-	c.once.Do(func() { close(c.stop) })
+	c.halt()
 	c.end()
 	t := time.NewTimer(farewell)
 	defer t.Stop()

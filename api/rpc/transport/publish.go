@@ -197,17 +197,23 @@ func (s *session) sharedPublisher(ctx context.Context) (*publisher, error) {
 			return p, nil
 		}
 	}
+	return s.openPublisher(ctx, func(p *publisher) { s.shared <- p })
+}
+
+// openPublisher makes a publisher and gives it, nil if it failed, to keep, even if ctx
+// ends before.
+func (s *session) openPublisher(ctx context.Context, keep func(*publisher)) (*publisher, error) {
 	type made struct {
 		p   *publisher
 		err error
 	}
 	result := make(chan made, 1)
-	go func() { // ends with the connection
+	go func() { // the library's calls know no context; they end with the connection
 		p, err := newPublisher(s)
 		if err != nil {
 			p, err = nil, fmt.Errorf("%w: %w", errLost, err)
 		}
-		s.shared <- p
+		keep(p)
 		result <- made{p, err}
 	}()
 	select {
@@ -237,15 +243,17 @@ func (s *session) publish(ctx context.Context, m rpc.Message) error {
 	if err := s.prepare(ctx, m); err != nil {
 		return err
 	}
-	if p, err = newPublisher(s); err != nil {
-		return fmt.Errorf("%w: %w", errLost, err)
+	done, over := context.WithCancel(ctx)
+	defer over() // with ctx or with us, it is closed
+	p, err = s.openPublisher(ctx, func(p *publisher) {
+		if p != nil {
+			context.AfterFunc(done, func() { _ = p.ch.Close() })
+		}
+	})
+	if err != nil {
+		return err
 	}
 	err = p.publish(ctx, s, m)
-	select {
-	case <-p.dead:
-	default:
-		go func() { _ = p.ch.Close() }()
-	}
 	if code(err) == amqp.NotFound {
 		return fmt.Errorf("%w: %w", errLost, err) // an auto-delete exchange went meanwhile
 	}

@@ -202,6 +202,45 @@ func TestReturnsMatch(t *testing.T) {
 	wg.Wait()
 }
 
+// TestWithoutBroker: what is closed while there is none is closed at once.
+func TestWithoutBroker(t *testing.T) {
+	b := rabbittest.Start(t)
+	p := b.Proxy(t)
+	bus := open(t, p.URL(), quick())
+	s := rpc.NewServer(bus, rpc.ServerOptions{Topic: "without", Server: "n", DrainTime: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	c, err := rpc.NewClient(bus, rpc.ClientOptions{})
+	if err := errors.Join(err, s.Ready(within(t, 20*time.Second)), c.Connected(within(t, 20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	p.Refuse()
+	<-bus.State().Changed
+	call := make(chan error, 1)
+	go func() { call <- c.Call(t.Context(), rpc.Target{Topic: "without", Server: "n"}, "m", nil, nil) }()
+	cancel()
+	for _, wait := range []struct {
+		what string
+		ch   <-chan error
+	}{{"server", done}, {"client", run(c.Close)}, {"transport", run(bus.Close)}, {"call", call}} {
+		select {
+		case err := <-wait.ch:
+			if wait.what == "call" != errors.Is(err, rpc.ErrClosed) {
+				t.Errorf("%s: %v", wait.what, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s goes on", wait.what)
+		}
+	}
+}
+
+func run(f func() error) <-chan error {
+	ch := make(chan error, 1)
+	go func() { ch <- f() }()
+	return ch
+}
+
 // TestFrozenBroker: it neither answers nor hangs up.
 func TestFrozenBroker(t *testing.T) {
 	b := rabbittest.Start(t)

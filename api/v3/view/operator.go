@@ -52,12 +52,16 @@ type Member struct {
 	Pinned         bool    `json:"pinned"`
 	Reason         string  `json:"reason"`          // why this parent
 	ObservedParent string  `json:"observed_parent"` // where it reads from now
-	UpstreamBytes  int64   `json:"upstream_bytes"`
-	ReadBytes      int64   `json:"read_bytes"`
-	ServedBytes    int64   `json:"served_bytes"`
-	CacheHits      int64   `json:"cache_hits"`
-	CacheMisses    int64   `json:"cache_misses"`
-	Error          string  `json:"error"`
+	// Bytes since the node built its stack: read from the parent, by volumes here, by
+	// children. The hit ratio is 1 - upstream / (read + served): the share of what was
+	// asked for here that had not to be fetched for it, be it in RAM or on the cache disk.
+	UpstreamBytes int64 `json:"upstream_bytes"`
+	ReadBytes     int64 `json:"read_bytes"`
+	ServedBytes   int64 `json:"served_bytes"`
+	// Requests that went past the page layer, as the cache driver counts them.
+	CacheHits   int64  `json:"cache_hits"`
+	CacheMisses int64  `json:"cache_misses"`
+	Error       string `json:"error"`
 }
 
 // OperatorMember makes the row of a member.

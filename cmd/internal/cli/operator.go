@@ -303,8 +303,8 @@ func drawTree(w io.Writer, image view.Image, members []view.Member) error {
 		if v.ReadBytes > 0 {
 			s += ", volumes read " + size(v.ReadBytes)
 		}
-		if n := v.CacheHits + v.CacheMisses; n > 0 {
-			s += fmt.Sprintf(", hit ratio %.0f %%", 100*float64(v.CacheHits)/float64(n))
+		if n := v.ReadBytes + v.ServedBytes; n > 0 && v.Role == string(model.RoleRelay) {
+			s += fmt.Sprintf(", hit ratio %.0f %%", 100*max(0, 1-float64(v.UpstreamBytes)/float64(n)))
 		}
 		if v.ObservedParent != "" && v.Parent != nil && v.ObservedParent != *v.Parent {
 			s += ", reads from " + v.ObservedParent
