@@ -159,8 +159,20 @@ func TestImportFails(t *testing.T) {
 	vs := w.create(image(id), vol(5), vol(4))
 	job, err := w.TakeJob(w.ctx, "me", 1e9)
 	w.must(err)
-	w.tx(func(t *db.Tx) error { return t.SetImage(id, model.ImageImporting, nil) })
+	w.node("h1")
+	w.tx(func(t *db.Tx) error {
+		if err := t.SetImage(id, model.ImageImporting, nil); err != nil {
+			return err
+		}
+		return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRoot, State: model.MemberJoining})
+	})
+	before := w.generation("h1")
 	w.must(w.FailImport(w.ctx, id, "checksum differs"))
+	ms, err := w.Members(w.ctx, id)
+	w.must(err)
+	if len(ms) != 1 || ms[0].State != model.MemberLeaving || w.generation("h1") == before {
+		t.Errorf("its root is not told to drop it: %+v", ms)
+	}
 	for _, v := range vs {
 		if got := w.volume(v.ID); got.Status != model.VolumeError || *got.Error != "checksum differs" {
 			t.Errorf("%+v", got)

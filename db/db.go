@@ -18,6 +18,9 @@ type Options struct {
 	MaxLifetime      time.Duration // of a connection; 30 min, so that a moved server is found again
 	ConnectTimeout   time.Duration // 5 s
 	StatementTimeout time.Duration // of one statement, kept by the server; 30 s
+	// ReadTimeout is how long a server that says nothing is waited for;
+	// StatementTimeout and 10 s.
+	ReadTimeout time.Duration
 	// QuotaDefaults are the limits of a project where neither it nor class "default"
 	// has one, by resource name, -1 for none. They go over [CinderQuotas].
 	QuotaDefaults map[string]int64
@@ -30,6 +33,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxLifetime, 30*time.Minute)
 	def(&o.ConnectTimeout, 5*time.Second)
 	def(&o.StatementTimeout, 30*time.Second)
+	def(&o.ReadTimeout, o.StatementTimeout+10*time.Second)
 	return o
 }
 
@@ -56,7 +60,7 @@ func Open(ctx context.Context, connection string, opts Options) (*Store, error) 
 	if err != nil {
 		return nil, err
 	}
-	db, err := open(cfg)
+	db, err := open(cfg, opts.ReadTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +75,14 @@ func Open(ctx context.Context, connection string, opts Options) (*Store, error) 
 	return s, nil
 }
 
-func open(cfg pq.Config) (*sql.DB, error) {
+// open connects lazily; readTimeout 0 lets reads wait as long as it takes.
+func open(cfg pq.Config, readTimeout time.Duration) (*sql.DB, error) {
 	connector, err := pq.NewConnectorConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("database connection: %w", err)
+	}
+	if readTimeout > 0 {
+		connector.Dialer(dialer{limit: readTimeout})
 	}
 	return sql.OpenDB(connector), nil
 }

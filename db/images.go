@@ -135,7 +135,8 @@ func (s *Store) FinishImport(ctx context.Context, image uuid.UUID, virtualBytes,
 }
 
 // FailImport sets the image's status error, that of its waiting volumes too with the
-// reason, and leaves a user message for each. ErrConflict if it is not queued or importing.
+// reason, and leaves a user message for each. Its roots leave: they drop what they have of
+// it and do not fetch it again and again. ErrConflict if it is not queued or importing.
 func (s *Store) FailImport(ctx context.Context, image uuid.UUID, reason string) error {
 	return s.Tx(ctx, func(t *Tx) error {
 		img, err := t.LockImage(image)
@@ -160,6 +161,14 @@ func (s *Store) FailImport(ctx context.Context, image uuid.UUID, reason string) 
 		}
 		if err := t.failVolumes(msgImport, reason, wait); err != nil {
 			return err
+		}
+		_, err = t.move(change{
+			of: memberState, where: "image_id = ? AND role = 'root'", args: []any{image},
+			from: words(model.MemberJoining, model.MemberActive), to: string(model.MemberLeaving),
+			set: "reason = ?", setArgs: []any{"the import failed"},
+		})
+		if err != nil {
+			return fmt.Errorf("members of image %s: %w", image, err)
 		}
 		return t.bumpTree(image)
 	})

@@ -27,7 +27,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 			cfg.Runtime[k] = v
 		}
 	}
-	db, err := open(cfg)
+	db, err := open(cfg, 0)
 	if err != nil {
 		return err
 	}
