@@ -341,3 +341,26 @@ func FuzzSparse(f *testing.F) {
 		}
 	})
 }
+
+// convert makes an image of a format with the real qemu-img.
+func convert(t *testing.T, content []byte, format string, args ...string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+	if err := os.WriteFile(src, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	qemuImg(t, append(append([]string{"convert", "-f", "raw", "-O", format}, args...), src, dst)...)
+	out, err := os.ReadFile(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func qemuImg(t *testing.T, args ...string) {
+	t.Helper()
+	if _, err := (command.Exec{}).Run(context.WithoutCancel(t.Context()), command.Cmd{Name: "qemu-img", Args: args}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -277,3 +277,23 @@ func FuzzName(f *testing.F) {
 		}
 	})
 }
+
+func TestPrune(t *testing.T) {
+	f := newFakeNode(t)
+	i := f.initiator(Options{})
+	if _, err := i.Login(t.Context(), f.portal()); err != nil {
+		t.Fatal(err)
+	}
+	const stale, other = testIQN + "1", "iqn.1999-01.com.example:disk"
+	for _, iqn := range []string{stale, other} {
+		f.file("etc/nodes/"+iqn+"/10.0.0.1,3260,1/default", "node.name = "+iqn+"\n")
+	}
+	if err := i.Prune(t.Context(), func(iqn string) bool { return strings.HasPrefix(iqn, driver.IQNPrefix) }); err != nil {
+		t.Fatal(err)
+	}
+	for iqn, want := range map[string]bool{testIQN: true, stale: false, other: true} {
+		if _, err := os.Stat(filepath.Join(f.dir, "etc/nodes", iqn)); (err == nil) != want {
+			t.Errorf("%s: %v, wanted it to be there: %v", iqn, err, want)
+		}
+	}
+}

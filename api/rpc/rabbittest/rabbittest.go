@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,6 +150,7 @@ func (b *Broker) env() []string {
 		"RABBITMQ_CONFIG_FILE=" + in("rabbitmq.conf"), "RABBITMQ_CONF_ENV_FILE=" + in("env.conf"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"), "RABBITMQ_PID_FILE=" + in("pid"),
 		"RABBITMQ_GENERATED_CONFIG_DIR=" + in("gen"), "RABBITMQ_FEATURE_FLAGS_FILE=" + in("feature_flags"),
+		"RUNNING_UNDER_SYSTEMD=1", // no shell in between: it would outlive us
 		// Idle Erlang schedulers spin; a test machine has better to do.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
 	}
@@ -236,11 +238,22 @@ func start(dir, name string, env []string, argv ...string) (*process, error) {
 	defer func() { _ = out.Close() }()
 	p.cmd = exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // fixed programs; lives beyond any context
 	p.cmd.Env, p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = env, dir, out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	// A test binary that dies, as of its time limit, takes the broker with it: the signal
+	// comes with the end of the thread that started it, so that one waits for it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait()
+		}
+		close(p.done)
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
 	return p, nil
 }
 

@@ -94,32 +94,19 @@ func (c *subscription) run(ctx, running context.Context) {
 // consume declares and takes deliveries over one session, until that or the
 // subscription ends. With everything in place it returns only then.
 func (c *subscription) consume(ctx context.Context, s *session) error {
-	ch, err := s.conn.Channel()
+	ch, err := s.openChannel()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = ch.Close() }()
+	defer s.shut(ch)
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
 	cancels := ch.NotifyCancel(make(chan string, len(c.s.Queues)))
-	for _, q := range c.s.Queues {
-		if err := declareQueue(ch, q); err != nil {
-			if code(err) != 0 {
-				err = fmt.Errorf("%w: %w", rpc.ErrTopology, err)
-			}
-			return err
-		}
-	}
-	if c.s.Prefetch > 0 {
-		if err := ch.Qos(c.s.Prefetch, 0, false); err != nil {
-			return err
-		}
+	all, err := await(s, func() ([]<-chan amqp.Delivery, error) { return c.setUp(ch.Channel) })
+	if err != nil {
+		return err
 	}
 	var readers sync.WaitGroup
-	for i, q := range c.s.Queues {
-		ds, err := ch.Consume(q.Name, tag(i), false, false, false, false, nil)
-		if err != nil {
-			return fmt.Errorf("consume %s: %w", q.Name, err)
-		}
+	for _, ds := range all {
 		readers.Go(func() { c.read(ds) })
 	}
 	c.update(s, nil)
@@ -136,10 +123,16 @@ func (c *subscription) consume(ctx context.Context, s *session) error {
 			return rpc.ErrClosed
 		}
 	}
-	for i := range c.s.Queues {
-		if err := ch.Cancel(tag(i), false); err != nil {
-			return err
+	_, err = await(s, func() (struct{}, error) {
+		for i := range c.s.Queues {
+			if err := ch.Cancel(tag(i), false); err != nil {
+				return struct{}{}, err
+			}
 		}
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return err
 	}
 	readers.Wait()
 	close(c.idle)
@@ -148,6 +141,32 @@ func (c *subscription) consume(ctx context.Context, s *session) error {
 	case <-ctx.Done():
 	}
 	return rpc.ErrClosed
+}
+
+// setUp declares the queues and starts to consume.
+func (c *subscription) setUp(ch *amqp.Channel) ([]<-chan amqp.Delivery, error) {
+	for _, q := range c.s.Queues {
+		if err := declareQueue(ch, q); err != nil {
+			if code(err) != 0 {
+				err = fmt.Errorf("%w: %w", rpc.ErrTopology, err)
+			}
+			return nil, err
+		}
+	}
+	if c.s.Prefetch > 0 {
+		if err := ch.Qos(c.s.Prefetch, 0, false); err != nil {
+			return nil, err
+		}
+	}
+	var all []<-chan amqp.Delivery
+	for i, q := range c.s.Queues {
+		ds, err := ch.Consume(q.Name, tag(i), false, false, false, false, nil)
+		if err != nil {
+			return nil, fmt.Errorf("consume %s: %w", q.Name, err)
+		}
+		all = append(all, ds)
+	}
+	return all, nil
 }
 
 func tag(i int) string { return strconv.Itoa(i + 1) }

@@ -38,13 +38,16 @@ func (s *session) declare(ctx context.Context, f func(*amqp.Channel) error) erro
 		return ctx.Err()
 	}
 	result := make(chan error, 1)
-	go func() { // the library's calls know no context; they end with the connection
+	go func() {
 		var err error
 		if ch == nil {
-			ch, err = s.conn.Channel()
+			var c *channel
+			if c, err = s.openChannel(); err == nil {
+				ch = c.Channel
+			}
 		}
 		if err == nil {
-			err = f(ch)
+			_, err = await(s, func() (struct{}, error) { return struct{}{}, f(ch) })
 		}
 		if err != nil {
 			ch = nil // a refusal closed it

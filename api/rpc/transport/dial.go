@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/streadway/amqp"
@@ -54,7 +55,10 @@ type session struct {
 
 	admin  chan *amqp.Channel // holds the channel for declarations, nil if to be opened
 	shared chan *publisher    // holds the channel for messages, likewise
+	spare  chan *publisher    // others that live
 	known  chan map[string]bool
+
+	numbers sync.Mutex // of channels are being given or taken back
 }
 
 // dial connects to one broker and logs in.
@@ -102,7 +106,7 @@ func dial(ctx context.Context, u URL, h Host, o Options) (*session, error) {
 		conn: conn, sock: raw, done: make(chan struct{}), confirm: o.ConfirmTimeout,
 		blocked: func() bool { return false },
 		admin:   make(chan *amqp.Channel, 1), shared: make(chan *publisher, 1),
-		known: make(chan map[string]bool, 1),
+		spare: make(chan *publisher, spares), known: make(chan map[string]bool, 1),
 	}
 	s.admin <- nil
 	s.shared <- nil

@@ -49,13 +49,28 @@ type publisher struct {
 
 var errNack = errors.New("broker could not take the message")
 
+// spares is how many publishers a session keeps besides the one that all share.
+const spares = 16
+
+// newPublisher takes a spare one, or opens one.
 func newPublisher(s *session) (*publisher, error) {
-	ch, err := s.conn.Channel()
+	for {
+		select {
+		case p := <-s.spare:
+			if p.alive() {
+				return p, nil
+			}
+			continue
+		default:
+		}
+		break
+	}
+	ch, err := s.openChannel()
 	if err != nil {
 		return nil, err
 	}
 	p := &publisher{
-		ch: ch, reqs: make(chan *outgoing), dead: make(chan struct{}),
+		ch: ch.Channel, reqs: make(chan *outgoing), dead: make(chan struct{}),
 		pending: map[uint64]*outgoing{},
 	}
 	// Unbuffered and received by one goroutine: so a return is seen before the
@@ -64,11 +79,20 @@ func newPublisher(s *session) (*publisher, error) {
 	returns := ch.NotifyReturn(make(chan amqp.Return))
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
 	go p.listen(confirms, returns, closes)
-	if err := ch.Confirm(false); err != nil {
+	if _, err := await(s, func() (struct{}, error) { return struct{}{}, ch.Confirm(false) }); err != nil {
 		return nil, err
 	}
 	go p.send()
 	return p, nil
+}
+
+func (p *publisher) alive() bool {
+	select {
+	case <-p.dead:
+		return false
+	default:
+		return true
+	}
 }
 
 func (p *publisher) send() {
@@ -174,6 +198,7 @@ func (p *publisher) publish(ctx context.Context, s *session, m rpc.Message) erro
 			if s.blocked() {
 				continue
 			}
+			s.hangUp()
 			return fmt.Errorf("%w: not confirmed within %s", errLost, s.confirm)
 		}
 	}
@@ -189,13 +214,9 @@ func (s *session) sharedPublisher(ctx context.Context) (*publisher, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if p != nil {
-		select {
-		case <-p.dead:
-		default:
-			s.shared <- p
-			return p, nil
-		}
+	if p != nil && p.alive() {
+		s.shared <- p
+		return p, nil
 	}
 	return s.openPublisher(ctx, func(p *publisher) { s.shared <- p })
 }
@@ -208,7 +229,7 @@ func (s *session) openPublisher(ctx context.Context, keep func(*publisher)) (*pu
 		err error
 	}
 	result := make(chan made, 1)
-	go func() { // the library's calls know no context; they end with the connection
+	go func() {
 		p, err := newPublisher(s)
 		if err != nil {
 			p, err = nil, fmt.Errorf("%w: %w", errLost, err)
@@ -221,6 +242,18 @@ func (s *session) openPublisher(ctx context.Context, keep func(*publisher)) (*pu
 		return r.p, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// putSpare keeps a publisher that nobody uses. Beyond all measure it stays idle until
+// the connection ends.
+func (s *session) putSpare(p *publisher) {
+	if !p.alive() {
+		return
+	}
+	select {
+	case s.spare <- p:
+	default:
 	}
 }
 
@@ -244,10 +277,10 @@ func (s *session) publish(ctx context.Context, m rpc.Message) error {
 		return err
 	}
 	done, over := context.WithCancel(ctx)
-	defer over() // with ctx or with us, it is closed
+	defer over() // with ctx or with us, it is spare
 	p, err = s.openPublisher(ctx, func(p *publisher) {
 		if p != nil {
-			context.AfterFunc(done, func() { _ = p.ch.Close() })
+			context.AfterFunc(done, func() { s.putSpare(p) })
 		}
 	})
 	if err != nil {
