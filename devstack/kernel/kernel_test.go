@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(lab.Main(m, lab.Options{Name: "kernel"})) 
 // packages that have kernel tests. TestAllAreListed sees to it that none is forgotten.
 var packages = []string{
 	"driver/dm", "driver/loop", "driver/pool", "driver/cache/bcache", "driver/cache/dmcache",
-	"driver/cache/flashcache", "driver/target",
+	"driver/cache/flashcache", "driver/target", "driver/image",
 }
 
 func root(t *testing.T) string {
