@@ -76,6 +76,7 @@ type Agent struct {
 	run      context.Context // of Run; groups live in it
 	doc      model.Desired
 	groups   map[string]*group
+	leaving  map[string]<-chan struct{} // closed when the worker of a group that was dropped has ended
 	workers  sync.WaitGroup
 	ensured  map[string]string
 	gone     map[string]bool
@@ -83,6 +84,7 @@ type Agent struct {
 	poolErr  error
 	poolUUID string
 
+	opened    chan struct{} // closed when the pool was tried for the first time; groups wait for it
 	reportNow chan struct{}
 }
 
@@ -93,9 +95,11 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		cfg: cfg, d: d, control: control, log: log,
 		host:      stack.Host{Name: cfg.Host, Address: cfg.Address, Needs: d.Cache.Needs},
 		groups:    map[string]*group{},
+		leaving:   map[string]<-chan struct{}{},
 		ensured:   map[string]string{},
 		gone:      map[string]bool{},
 		changed:   make(chan struct{}),
+		opened:    make(chan struct{}),
 		reportNow: make(chan struct{}, 1),
 	}
 }
@@ -111,28 +115,37 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.run = ctx
 	a.mu.Unlock()
 	a.openPool(ctx)
+	a.prune(ctx)
+	close(a.opened)
 
 	var loops sync.WaitGroup
 	loops.Go(func() { a.reportLoop(ctx) })
 	loops.Go(func() { a.watchLoop(ctx) })
+	loops.Go(func() { a.poolLoop(ctx) })
 	<-ctx.Done()
 	loops.Wait()
+	// A document that is being taken just now may still start workers; after this, none can.
+	a.mu.Lock()
+	a.mu.Unlock() //nolint:staticcheck // it is the waiting that is wanted
 	a.workers.Wait()
 	return nil
 }
 
-// openPool makes the thin pool stand. A pool that can't be opened is a problem to be
-// reported, not a reason to stop: the node can still relay.
-func (a *Agent) openPool(ctx context.Context) {
-	if a.d.Pool == nil {
+// prune has the initiator forget logins to parents that nothing uses any more. Records of
+// volumes are not touched: Nova may be about to log in by one.
+func (a *Agent) prune(ctx context.Context) {
+	p, ok := a.d.Initiator.(interface {
+		Prune(ctx context.Context, ours func(iqn string) bool) error
+	})
+	if !ok {
 		return
 	}
-	st, err := a.d.Pool.Open(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.poolErr, a.poolUUID = err, st.UUID
+	err := p.Prune(ctx, func(iqn string) bool {
+		_, kind, _, ok := driver.ParseIQN(iqn)
+		return ok && kind == "image"
+	})
 	if err != nil {
-		a.log.WithError(err).Error("the pool can't be opened; volumes of this node can't be served")
+		a.log.WithError(err).Warn("old login records are left as they are")
 	}
 }
 
@@ -145,7 +158,7 @@ func (a *Agent) Apply(ctx context.Context, doc model.Desired, wait []string) (mo
 	}
 	for {
 		a.mu.Lock()
-		changed := a.changed
+		changed, stopping := a.changed, a.run.Done()
 		waiting := a.waiting(wait)
 		a.mu.Unlock()
 		if len(waiting) == 0 {
@@ -155,11 +168,18 @@ func (a *Agent) Apply(ctx context.Context, doc model.Desired, wait []string) (mo
 		case <-changed:
 			continue
 		case <-ctx.Done():
+		case <-stopping:
+			return model.Observed{}, errStopping
 		}
 		break
 	}
-	return a.Observe(context.WithoutCancel(ctx)), nil
+	// What is seen is told even if it took too long; looking is bounded all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
+	defer cancel()
+	return a.Observe(ctx), nil
 }
+
+var errStopping = errors.New("the agent does not run yet, or is stopping")
 
 // take makes doc the document, and starts, wakes and stops groups accordingly.
 func (a *Agent) take(doc model.Desired) error {
@@ -172,7 +192,7 @@ func (a *Agent) take(doc model.Desired) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.run == nil || a.run.Err() != nil {
-		return errors.New("the agent is stopping")
+		return errStopping
 	}
 	if doc.Generation < a.doc.Generation {
 		return nil
@@ -181,7 +201,7 @@ func (a *Agent) take(doc model.Desired) error {
 	wanted := map[string]work{}
 	for _, i := range doc.Images {
 		w := wanted["image:"+i.ID]
-		w.image = &i
+		w.image, w.pool = &i, doc.PoolUUID
 		wanted["image:"+i.ID] = w
 		if i.State != model.Absent {
 			delete(a.gone, i.ID)
@@ -193,13 +213,21 @@ func (a *Agent) take(doc model.Desired) error {
 			key = "image:" + v.ImageID
 		}
 		w := wanted[key]
-		w.volumes = append(w.volumes, v)
+		w.volumes, w.pool = append(w.volumes, v), doc.PoolUUID
 		wanted[key] = w
+	}
+	for key, ended := range a.leaving {
+		select {
+		case <-ended:
+			delete(a.leaving, key)
+		default:
+		}
 	}
 	for key, g := range a.groups {
 		if _, ok := wanted[key]; !ok {
 			g.cancel()
 			delete(a.groups, key)
+			a.leaving[key] = g.ended
 		}
 	}
 	for key, w := range wanted {
@@ -210,6 +238,9 @@ func (a *Agent) take(doc model.Desired) error {
 		}
 		g.set(w)
 	}
+	// Somebody may wait for a volume that is no longer spoken of.
+	close(a.changed)
+	a.changed = make(chan struct{})
 	return nil
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/vmthunder/vmthunder/driver/stack"
 )
 
-// execute does one step.
-func (g *group) execute(ctx context.Context, s stack.Step) error {
+// execute does one step; pool is the one that the document speaks of.
+func (g *group) execute(ctx context.Context, s stack.Step, pool string) error {
 	d := g.a.d
 	g.log.WithField("step", s.String()).Debug("step")
 	switch s.Op {
@@ -31,20 +31,24 @@ func (g *group) execute(ctx context.Context, s stack.Step) error {
 		_, err := d.DM.Message(ctx, s.Name, 0, "reinstate_path "+s.Number)
 		return err
 	case stack.OpMakeLocal:
-		return g.makeLocal(ctx, s)
+		return g.makeLocal(ctx, s, pool)
 	case stack.OpStartCache:
 		_, err := d.Cache.Start(ctx, g.cacheSpec(s))
+		if err == nil {
+			g.setFresh(false) // from here on the local devices hold what this cache has fetched
+		}
 		return err
 	case stack.OpStopCache:
 		return d.Cache.Stop(ctx, g.cacheSpec(s), true)
 	case stack.OpDeleteLocal:
-		return g.deleteLocal(ctx, s)
+		return g.deleteLocal(ctx, s, pool)
 	case stack.OpMakePage:
 		_, err := d.Loop.Attach(ctx, s.Path, driver.LoopOptions{ReadOnly: true, ReadAheadSectors: g.a.cfg.ReadAheadSectors})
 		return err
 	case stack.OpDropPage:
 		return d.Loop.Detach(ctx, s.Path)
 	case stack.OpCreateThin:
+		g.a.setGone(s.VolumeID, false)
 		return d.Pool.CreateThin(ctx, s.Thin)
 	case stack.OpActivate:
 		_, err := d.Pool.Activate(ctx, s.Name, driver.DeviceUUID(s.Name), s.Thin, s.Sectors)
@@ -55,7 +59,7 @@ func (g *group) execute(ctx context.Context, s stack.Step) error {
 		if err := d.Pool.DeleteThin(ctx, s.Thin); err != nil {
 			return err
 		}
-		g.a.setGone(s.VolumeID)
+		g.a.setGone(s.VolumeID, true)
 		return nil
 	case stack.OpMakeDevice:
 		_, err := d.DM.Create(ctx, s.Name, s.Table, driver.CreateOptions{UUID: driver.DeviceUUID(s.Name), ReadOnly: s.ReadOnly})
@@ -65,6 +69,8 @@ func (g *group) execute(ctx context.Context, s stack.Step) error {
 	case stack.OpRemove:
 		return d.DM.Remove(ctx, s.Name)
 	case stack.OpExport:
+		// What a failure leaves need not be what was there before.
+		g.a.setEnsured(s.Target.IQN, "")
 		if _, err := d.Target.Ensure(ctx, s.Target); err != nil {
 			return err
 		}
@@ -79,7 +85,7 @@ func (g *group) execute(ctx context.Context, s stack.Step) error {
 				return err
 			}
 		}
-		g.a.setGone(s.ImageID)
+		g.a.setGone(s.ImageID, true)
 		return nil
 	}
 	return fmt.Errorf("unknown step %q", s.Op)
@@ -87,6 +93,10 @@ func (g *group) execute(ctx context.Context, s stack.Step) error {
 
 // login tries the portals in turn until one lets us in.
 func (g *group) login(ctx context.Context, s stack.Step) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g.setDialing(stop)
+	defer g.setDialing(nil)
 	var errs []error
 	for _, p := range s.Portals {
 		one, cancel := context.WithTimeout(ctx, g.a.cfg.LoginTimeout)
@@ -104,16 +114,18 @@ func (g *group) login(ctx context.Context, s stack.Step) error {
 
 // makeLocal makes the cache's local devices. What a cache holds can be fetched again, so
 // unlike a volume's store one that is gone is simply made anew.
-func (g *group) makeLocal(ctx context.Context, s stack.Step) error {
+func (g *group) makeLocal(ctx context.Context, s stack.Step, pool string) error {
 	if g.a.d.Pool == nil {
 		return fmt.Errorf("the %s cache wants a pool: %w", g.a.d.Cache.Name(), driver.ErrUnavailable)
 	}
+	if err := g.a.checkPool(pool); err != nil {
+		return err
+	}
+	g.a.setGone(s.ImageID, false)
 	for _, l := range s.Local {
 		_, err := g.a.d.Pool.Activate(ctx, l.Name, driver.DeviceUUID(l.Name), l.Thin, l.Sectors)
 		if errors.Is(err, driver.ErrNotFound) {
-			g.mu.Lock()
-			g.fresh = true
-			g.mu.Unlock()
+			g.setFresh(true)
 			if err = g.a.d.Pool.CreateThin(ctx, l.Thin); err == nil {
 				_, err = g.a.d.Pool.Activate(ctx, l.Name, driver.DeviceUUID(l.Name), l.Thin, l.Sectors)
 			}
@@ -125,17 +137,49 @@ func (g *group) makeLocal(ctx context.Context, s stack.Step) error {
 	return nil
 }
 
-func (g *group) deleteLocal(ctx context.Context, s stack.Step) error {
-	for _, l := range s.Local {
+// deleteLocal gives the cache's local devices back. In a pool that is not the document's the
+// numbers are somebody else's: nothing is deleted there, and nothing need be.
+func (g *group) deleteLocal(ctx context.Context, s stack.Step, pool string) error {
+	local, ours := s.Local, true
+	if g.a.d.Pool == nil {
+		local = nil
+	}
+	if err := g.a.checkPool(pool); errors.Is(err, errOtherPool) {
+		ours = false
+	} else if err != nil && len(local) > 0 {
+		return err
+	}
+	for _, l := range local {
 		if err := g.a.d.Pool.Deactivate(ctx, l.Name); err != nil {
 			return err
+		}
+		if !ours {
+			continue
 		}
 		if err := g.a.d.Pool.DeleteThin(ctx, l.Thin); err != nil {
 			return err
 		}
 	}
-	g.a.setGone(s.ImageID)
+	g.a.setGone(s.ImageID, true)
 	return nil
+}
+
+func (g *group) setFresh(fresh bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fresh = fresh
+}
+
+func (g *group) setBeside(reads bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.beside = reads
+}
+
+func (g *group) setDialing(stop context.CancelFunc) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dialing = stop
 }
 
 func (g *group) cacheSpec(s stack.Step) driver.CacheSpec {
@@ -155,6 +199,7 @@ func (g *group) importImage(ctx context.Context, s stack.Step) error {
 	if g.a.d.Images == nil {
 		return fmt.Errorf("this node is no origin (set [node] origin = true and image_dir): %w", driver.ErrUnavailable)
 	}
+	g.a.setGone(s.ImageID, false)
 	_, err := g.a.d.Images.Ensure(ctx, source(s.ImageID, *s.Source), func(p driver.ImageProgress) {
 		g.mu.Lock()
 		step := p.Phase != g.progress.Phase
@@ -174,9 +219,15 @@ func source(id string, s model.ImageSource) driver.ImageSource {
 	}
 }
 
-func (a *Agent) setGone(id string) {
+// setGone remembers that the data of an image or volume has been deleted, until something
+// of it is made again: a deletion may end when it is wanted no more.
+func (a *Agent) setGone(id string, gone bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !gone {
+		delete(a.gone, id)
+		return
+	}
 	a.gone[id] = true
 }
 

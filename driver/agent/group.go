@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 type work struct {
 	image   *model.DesiredImage
 	volumes []model.DesiredVolume
+	pool    string // UUID of the pool that they are in; "" is any
 }
 
 // group is an image with its volumes, or one blank volume, and the worker that
@@ -29,11 +32,15 @@ type group struct {
 	log    *logrus.Entry
 	cancel context.CancelFunc
 	wake   chan struct{}
+	after  <-chan struct{} // nil, or closed when the worker before this one has ended
+	ended  chan struct{}
 
 	mu       sync.Mutex
 	work     work
 	version  int                // of work; grows with every set
 	stop     context.CancelFunc // of the pass in progress
+	dialing  context.CancelFunc // of the login in progress
+	beside   bool               // the image can be read while the login goes on
 	settled  bool
 	imageErr error
 	volErr   map[string]error
@@ -53,7 +60,9 @@ func (a *Agent) newGroup(key string) *group {
 	g := &group{
 		a: a, key: key, log: a.log.WithField("group", key), cancel: cancel,
 		wake: make(chan struct{}, 1), volErr: map[string]error{}, volDone: map[string]int{},
+		after: a.leaving[key], ended: make(chan struct{}),
 	}
+	delete(a.leaving, key)
 	a.workers.Go(func() { g.loop(ctx) })
 	return g
 }
@@ -66,13 +75,53 @@ func (g *group) set(w work) {
 	if g.version > 0 && reflect.DeepEqual(g.work, w) {
 		return // nothing new for this group; what it waits for it goes on trying
 	}
-	if g.stop != nil && g.work.image != nil && w.image != nil && g.work.image.State != w.image.State {
-		g.stop()
+	if was := g.work.image; was != nil && w.image != nil {
+		if g.stop != nil && was.State != w.image.State {
+			g.stop()
+		}
+		urgent := g.beside && !reflect.DeepEqual(g.work.volumes, w.volumes)
+		if g.dialing != nil && (urgent || !reflect.DeepEqual(was.Parent, w.image.Parent)) {
+			g.dialing() // neither a new parent nor a new volume need wait until its time is over
+		}
 	}
+	g.forget(w)
 	g.work = w
 	g.version++
 	g.settled = false
 	g.poke()
+}
+
+// forget drops the errors of what w asks for otherwise than before, so that no report on
+// the new document tells of a failure under the old one.
+func (g *group) forget(w work) {
+	same := g.work.pool == w.pool && sameImage(g.work.image, w.image)
+	if !same {
+		g.imageErr = nil
+	}
+	if g.work.image == nil || w.image == nil || g.work.image.State != w.image.State {
+		g.progress = driver.ImageProgress{}
+	}
+	volErr := map[string]error{}
+	for _, v := range w.volumes {
+		i := slices.IndexFunc(g.work.volumes, func(was model.DesiredVolume) bool { return was.ID == v.ID })
+		if e := g.volErr[v.ID]; e != nil && same && i >= 0 && reflect.DeepEqual(g.work.volumes[i], v) {
+			volErr[v.ID] = e
+		}
+	}
+	g.volErr = volErr
+	maps.DeleteFunc(g.volDone, func(id string, _ int) bool {
+		return !slices.ContainsFunc(w.volumes, func(v model.DesiredVolume) bool { return v.ID == id })
+	})
+}
+
+// sameImage tells whether two documents ask the same of an image, besides whom it is exported to.
+func sameImage(a, b *model.DesiredImage) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Children, y.Children, x.CacheMade, y.CacheMade = nil, nil, false, false
+	return reflect.DeepEqual(x, y)
 }
 
 func (g *group) poke() {
@@ -91,8 +140,18 @@ func (g *group) done(volumeID string) bool {
 }
 
 func (g *group) loop(ctx context.Context) {
+	defer close(g.ended)
+	if g.after != nil {
+		// Two workers must never be at the same devices; the one before was told to stop.
+		<-g.after
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-g.a.opened:
+	}
 	retry := firstRetry
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(g.a.cfg.ResyncInterval) // the first pass is woken by set
 	defer timer.Stop()
 	for {
 		select {
@@ -103,7 +162,7 @@ func (g *group) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 		next := g.a.cfg.ResyncInterval
-		if err := g.pass(ctx); err != nil && ctx.Err() == nil {
+		if again := g.pass(ctx); again && ctx.Err() == nil {
 			next = retry
 			retry = min(retry+retry/2, lastRetry)
 		}
@@ -111,8 +170,9 @@ func (g *group) loop(ctx context.Context) {
 	}
 }
 
-// pass brings the group to what its document says, as far as it gets.
-func (g *group) pass(ctx context.Context) error {
+// pass brings the group to what its document says, as far as it gets, and tells whether it is
+// worth while to try again soon.
+func (g *group) pass(ctx context.Context) (again bool) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g.mu.Lock()
@@ -129,49 +189,68 @@ func (g *group) pass(ctx context.Context) error {
 		}
 	}
 	volErr := map[string]error{}
-	moved := g.volumes(ctx, version, down, volErr)
+	moved := g.volumes(ctx, w.pool, version, down, volErr)
 	var imageErr error
 	if w.image != nil {
 		var did bool
-		did, imageErr = g.image(ctx, *w.image, len(up) > 0, func() {
+		built := len(up) == 0
+		did, imageErr = g.image(ctx, *w.image, w.pool, func() {
 			// Volumes are built as soon as the image can be read, before what nobody waits for.
-			moved = g.volumes(ctx, version, up, volErr) || moved
+			if !built {
+				built = true
+				moved = g.volumes(ctx, w.pool, version, up, volErr) || moved
+			}
 		})
 		moved = moved || did
+		if !built {
+			moved = g.held(version, up, imageErr, volErr) || moved
+		}
 	} else {
-		moved = g.volumes(ctx, version, up, volErr) || moved
+		moved = g.volumes(ctx, w.pool, version, up, volErr) || moved
 	}
 
-	err := imageErr
-	for id, e := range volErr {
-		err = errors.Join(err, fmt.Errorf("volume %s: %w", id, e))
+	settled := imageErr == nil && len(volErr) == 0
+	again = worth(imageErr)
+	for _, e := range volErr {
+		again = again || worth(e)
 	}
 	g.mu.Lock()
 	g.stop = nil
-	news := moved || (err == nil) != wasSettled || text(g.imageErr) != text(imageErr)
+	if g.version != version || ctx.Err() != nil {
+		// These are answers to the document before; the next pass comes at once, if any.
+		g.mu.Unlock()
+		if moved {
+			g.a.announce(true)
+		}
+		return again
+	}
+	news := moved || settled != wasSettled || text(g.imageErr) != text(imageErr)
 	if text(imageErr) != text(g.imageErr) && imageErr != nil {
 		g.log.WithError(imageErr).Warn("image is not as it should be yet")
 	}
-	for id, e := range volErr {
-		if text(e) != text(g.volErr[id]) {
-			g.log.WithError(e).WithField("volume", id).Warn("volume is not as it should be yet")
-		}
-	}
-	g.imageErr, g.volErr = imageErr, volErr
-	if g.version == version {
-		g.settled = err == nil
-	}
+	g.imageErr, g.settled = imageErr, settled
 	g.mu.Unlock()
 	if news {
 		g.a.announce(true)
 	}
-	return err
+	return again
+}
+
+// held says of volumes that could not be begun because of their image why that is.
+func (g *group) held(version int, vs []model.DesiredVolume, imageErr error, errs map[string]error) (news bool) {
+	if imageErr == nil {
+		imageErr = errors.New("it is to be removed, or there is nowhere to read it from")
+	}
+	for _, v := range vs {
+		errs[v.ID] = fmt.Errorf("its image can't be read here yet: %w", imageErr)
+		news = g.volumeIs(v.ID, version, errs[v.ID]) || news
+	}
+	return news
 }
 
 // image looks, plans and does until nothing is left to do for the image. ready is
-// called once, when its page layer stands.
-func (g *group) image(ctx context.Context, d model.DesiredImage, volumes bool, ready func()) (moved bool, err error) {
-	called := false
+// called in every round in which its page layer stands.
+func (g *group) image(ctx context.Context, d model.DesiredImage, pool string, ready func()) (moved bool, err error) {
 	last := ""
 	for range maxRounds {
 		if err := ctx.Err(); err != nil {
@@ -181,21 +260,22 @@ func (g *group) image(ctx context.Context, d model.DesiredImage, volumes bool, r
 		if err != nil {
 			return moved, err
 		}
-		if _, ok := actual.Pages[d.ID]; ok && volumes && !called && d.State == model.Present {
-			called = true
+		if _, ok := actual.Pages[d.ID]; ok && d.State == model.Present {
 			ready()
 		}
 		steps := g.a.host.Image(d, actual)
 		if len(steps) == 0 {
 			return moved, g.waits(d, actual)
 		}
-		if s := fmt.Sprint(steps); s == last {
+		s := fmt.Sprint(steps)
+		if s == last {
 			return moved, fmt.Errorf("%s was done but has not changed what stands", steps[0])
-		} else {
-			last = s
 		}
+		last = s
+		_, reads := actual.Parent(d.ID)
+		g.setBeside(reads)
 		for _, s := range steps {
-			if err := g.execute(ctx, s); err != nil {
+			if err := g.execute(ctx, s, pool); err != nil {
 				return moved, fmt.Errorf("%s: %w", s, err)
 			}
 			moved = true
@@ -219,7 +299,7 @@ func (g *group) waits(d model.DesiredImage, a stack.Actual) error {
 }
 
 // volumes plans and does for each volume; the failure of one does not hold up the others.
-func (g *group) volumes(ctx context.Context, version int, vs []model.DesiredVolume, errs map[string]error) (moved bool) {
+func (g *group) volumes(ctx context.Context, pool string, version int, vs []model.DesiredVolume, errs map[string]error) (moved bool) {
 	if len(vs) == 0 {
 		return false
 	}
@@ -228,27 +308,50 @@ func (g *group) volumes(ctx context.Context, version int, vs []model.DesiredVolu
 	for _, v := range vs {
 		e := err
 		if e == nil {
-			e = g.a.checkPool(v)
+			e = g.a.checkPool(pool)
 		}
 		if e == nil {
 			var did bool
-			did, e = g.volume(ctx, v, actual)
+			did, e = g.volume(ctx, v, pool, actual)
 			moved = moved || did
 		}
 		if e != nil {
 			errs[v.ID] = e
 		}
-		if e == nil || hopeless(e) {
-			g.mu.Lock()
-			g.volDone[v.ID] = version
-			g.mu.Unlock()
-			g.a.announce(false)
-		}
+		moved = g.volumeIs(v.ID, version, e) || moved
 	}
 	return moved
 }
 
-func (g *group) volume(ctx context.Context, v model.DesiredVolume, actual stack.Actual) (moved bool, err error) {
+// volumeIs records how a volume is and tells those who wait for it. The rest of the pass may take
+// long, so what they then see must not be what was before. It returns whether there are news.
+func (g *group) volumeIs(id string, version int, err error) (news bool) {
+	g.mu.Lock()
+	if g.version != version || errors.Is(err, context.Canceled) {
+		g.mu.Unlock()
+		return false // it is no answer to what is asked now
+	}
+	if text(err) != text(g.volErr[id]) {
+		news = true
+		if err != nil {
+			g.log.WithError(err).WithField("volume", id).Warn("volume is not as it should be yet")
+		}
+	}
+	if delete(g.volErr, id); err != nil {
+		g.volErr[id] = err
+	}
+	done := err == nil || hopeless(err)
+	if done {
+		g.volDone[id] = version
+	}
+	g.mu.Unlock()
+	if done || news {
+		g.a.announce(news)
+	}
+	return news
+}
+
+func (g *group) volume(ctx context.Context, v model.DesiredVolume, pool string, actual stack.Actual) (moved bool, err error) {
 	steps := g.a.host.Volume(v, actual)
 	if v.State == model.Present && v.ImageID != "" {
 		if _, ok := actual.Pages[v.ImageID]; !ok {
@@ -256,7 +359,7 @@ func (g *group) volume(ctx context.Context, v model.DesiredVolume, actual stack.
 		}
 	}
 	for _, s := range steps {
-		if err := g.execute(ctx, s); err != nil {
+		if err := g.execute(ctx, s, pool); err != nil {
 			if s.Op == stack.OpActivate && v.Materialized && errors.Is(err, driver.ErrNotFound) {
 				return moved, fmt.Errorf("%w: its thin device %d is gone from the pool", errLost, v.ThinID)
 			}
@@ -265,38 +368,4 @@ func (g *group) volume(ctx context.Context, v model.DesiredVolume, actual stack.
 		moved = true
 	}
 	return moved, nil
-}
-
-var (
-	errLost      = errors.New("the volume's data is lost")
-	errWrongPool = errors.New("this node's pool is not the one that holds the volume")
-)
-
-// hopeless tells errors that do not go away by trying again.
-func hopeless(err error) bool {
-	return errors.Is(err, errLost) || errors.Is(err, errWrongPool) || errors.Is(err, driver.ErrUnusable) ||
-		errors.Is(err, driver.ErrNoSpace) || errors.Is(err, driver.ErrForeign)
-}
-
-// checkPool keeps a volume from being built in a pool that is not its own: a disk that
-// was exchanged must not look like a volume full of zeros.
-func (a *Agent) checkPool(v model.DesiredVolume) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case a.d.Pool == nil:
-		return fmt.Errorf("%w: no pool_device is configured here", errWrongPool)
-	case a.poolErr != nil:
-		return fmt.Errorf("%w: %w", errWrongPool, a.poolErr)
-	case v.Materialized && a.doc.PoolUUID != "" && a.doc.PoolUUID != a.poolUUID:
-		return fmt.Errorf("%w: it is in pool %s, here is %s; was the disk exchanged?", errWrongPool, a.doc.PoolUUID, a.poolUUID)
-	}
-	return nil
-}
-
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }

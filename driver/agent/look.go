@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/vmthunder/vmthunder/driver"
@@ -45,12 +46,8 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for k, v := range a.ensured {
-		actual.Ensured[k] = v
-	}
-	for k, v := range a.gone {
-		actual.Gone[k] = v
-	}
+	maps.Copy(actual.Ensured, a.ensured)
+	maps.Copy(actual.Gone, a.gone)
 	return actual, nil
 }
 

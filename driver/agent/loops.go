@@ -11,6 +11,10 @@ import (
 // again with the next one.
 const reportTimeout = 15 * time.Second
 
+// reportGap is the least time between the beginnings of two reports. The first change after a
+// quiet time is reported at once, those that follow in its wake are told together.
+const reportGap = 200 * time.Millisecond
+
 // reportLoop reports at its interval and whenever something has changed, and takes
 // the document that comes back.
 func (a *Agent) reportLoop(ctx context.Context) {
@@ -18,6 +22,7 @@ func (a *Agent) reportLoop(ctx context.Context) {
 	defer tick.Stop()
 	lost := false
 	for {
+		began := time.Now()
 		one, cancel := context.WithTimeout(ctx, reportTimeout)
 		doc, err := a.control.Report(one, a.Observe(one))
 		cancel()
@@ -40,6 +45,15 @@ func (a *Agent) reportLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-a.reportNow:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reportGap - time.Since(began)):
+		}
+		select {
+		case <-a.reportNow: // what was asked for meanwhile is in the next one
+		default:
 		}
 	}
 }
@@ -66,7 +80,8 @@ func (a *Agent) watchLoop(ctx context.Context) {
 			now[s.IQN+"@"+s.Address] = s.State
 		}
 		for key, state := range now {
-			if before, ok := last[key]; ok && before != state {
+			// A session that is new and broken already was lost between two looks.
+			if before, ok := last[key]; before != state && (ok || state != driver.SessionLoggedIn) {
 				a.sessionChanged(key, state)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sort"
 
 	"github.com/vmthunder/vmthunder/db/model"
@@ -16,10 +17,7 @@ import (
 func (a *Agent) Observe(ctx context.Context) model.Observed {
 	a.mu.Lock()
 	doc := a.doc
-	groups := make(map[string]*group, len(a.groups))
-	for k, g := range a.groups {
-		groups[k] = g
-	}
+	groups := maps.Clone(a.groups)
 	a.mu.Unlock()
 
 	o := model.Observed{
@@ -54,17 +52,17 @@ func (a *Agent) Observe(ctx context.Context) model.Observed {
 	for _, d := range doc.Images {
 		g := groups["image:"+d.ID]
 		i := a.observeImage(ctx, d, actual, g)
-		o.Settled = o.Settled && g != nil && g.isSettled()
+		o.Settled = o.Settled && g != nil && g.isSettled() && (i.State == model.DeviceReady || i.State == model.DeviceAbsent)
 		o.Images = append(o.Images, i)
 	}
 	for _, d := range doc.Volumes {
 		g := groups["volume:"+d.ID]
 		if d.ImageID != "" {
 			g = groups["image:"+d.ImageID]
-		} else {
-			o.Settled = o.Settled && g != nil && g.isSettled()
 		}
-		o.Volumes = append(o.Volumes, a.observeVolume(d, actual, g))
+		v := a.observeVolume(d, actual, g)
+		o.Settled = o.Settled && g != nil && g.isSettled() && v.State != model.DeviceBuilding && v.State != model.DeviceError
+		o.Volumes = append(o.Volumes, v)
 	}
 	if doc.Generation > 0 {
 		o.Unknown = unknown(doc, actual)

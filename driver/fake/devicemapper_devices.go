@@ -104,6 +104,16 @@ func (d *Devices) Sectors(path string) (uint64, error) {
 	return b.sectors, nil
 }
 
+// Users counts those that hold a device open: processes, exports, tables and loop devices.
+func (d *Devices) Users(path string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b := d.lookup(path); b != nil {
+		return b.users()
+	}
+	return 0
+}
+
 // Open holds a device open, as a process does, until it is closed.
 func (d *Devices) Open(path string) (io.Closer, error) {
 	return d.hold(path, func(b *blockDevice) *int { return &b.opened })

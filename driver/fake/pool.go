@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -51,6 +53,17 @@ func (p *Pool) SetForeign(foreign bool) {
 
 // SetUsed sets how many blocks of 64 KiB are used; the pool is full if it is all of them.
 func (p *Pool) SetUsed(blocks uint64) { p.dm.SetPoolUsage(PoolName, blocks, "") }
+
+// Thins lists the thin devices that the pool has, active or not; none while it does not stand.
+func (p *Pool) Thins() []uint64 {
+	p.dm.devs.mu.Lock()
+	defer p.dm.devs.mu.Unlock()
+	d := p.dm.named[PoolName]
+	if d == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(p.dm.poolOf(d.dev).thins))
+}
 
 func (p *Pool) fault(ctx context.Context, op, name string) error {
 	if err := ctx.Err(); err != nil {
