@@ -187,8 +187,16 @@ func TestVersions(t *testing.T) {
 func TestUnknownRoutes(t *testing.T) {
 	w := newWorld(t)
 	for _, r := range [][2]string{
-		{"GET", "=/v2"}, {"GET", "=/v4/"}, {"GET", "/volumes/"}, {"GET", "/" + projectA}, {"GET", "/nothing"}, {"PATCH", "/volumes"},
-		{"DELETE", "/volumes"}, {"GET", "/" + projectA + "/default-types"}, {"GET", "/XYZ/volumes"}, {"GET", "//volumes"},
+		{"GET", "=/v2"},
+		{"GET", "=/v4/"},
+		{"GET", "/volumes/"},
+		{"GET", "/" + projectA},
+		{"GET", "/nothing"},
+		{"PATCH", "/volumes"},
+		{"DELETE", "/volumes"},
+		{"GET", "/" + projectA + "/default-types"},
+		{"GET", "/XYZ/volumes"},
+		{"GET", "//volumes"},
 	} {
 		a := w.do("alice", r[0], r[1], "")
 		if a.status != 404 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
@@ -334,8 +342,13 @@ func TestUnavailable(t *testing.T) {
 	id := w.volume("alice", `{"volume":{"size":1}}`)
 	w.store.Do(func(s *v3test.Store) { s.Err = model.ErrUnavailable })
 	for _, r := range [][3]string{
-		{"GET", "/volumes", ""}, {"GET", "/volumes/" + id, ""}, {"POST", "/volumes", `{"volume":{"size":1}}`},
-		{"DELETE", "/volumes/" + id, ""}, {"GET", "/limits", ""}, {"GET", "/types", ""}, {"GET", "/attachments/" + id, ""},
+		{"GET", "/volumes", ""},
+		{"GET", "/volumes/" + id, ""},
+		{"POST", "/volumes", `{"volume":{"size":1}}`},
+		{"DELETE", "/volumes/" + id, ""},
+		{"GET", "/limits", ""},
+		{"GET", "/types", ""},
+		{"GET", "/attachments/" + id, ""},
 	} {
 		a := w.do("alice", r[0], r[1], r[2])
 		w.refused(a, 503, "unavailable")

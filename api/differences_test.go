@@ -34,8 +34,10 @@ func differences() map[int]difference {
 	missing := difference{status: 404, reason: "none can be made yet, so none is found"}
 	add(unsupported, span(35, 37)...) // changing quotas
 	add(unsupported, 61, 65, 66)      // encryption of types
-	add(difference{skip: []string{"created_at", "updated_at", "deleted_at", "deleted", "encryption_id", "volume_type_id", "provider",
-		"control_location", "cipher", "key_size"}, reason: "as 61: no type is encrypted"}, 62, 64)
+	add(difference{skip: []string{
+		"created_at", "updated_at", "deleted_at", "deleted", "encryption_id", "volume_type_id", "provider",
+		"control_location", "cipher", "key_size",
+	}, reason: "as 61: no type is encrypted"}, 62, 64)
 	add(missing, 63)
 	add(unsupported, 67)                                                                         // making QoS specs
 	add(difference{skip: []string{".qos_specs"}, reason: "as 67"}, 68)                           //

@@ -17,10 +17,15 @@ func TestProjectsDoNotSeeEachOther(t *testing.T) {
 	w := newWorld(t)
 	id := w.volume("alice", `{"volume":{"size":1,"name":"a"}}`)
 	for _, r := range [][3]string{
-		{"GET", "/volumes/" + id, ""}, {"DELETE", "/volumes/" + id, ""}, {"PUT", "/volumes/" + id, `{"volume":{"name":"x"}}`},
-		{"GET", "/volumes/" + id + "/metadata", ""}, {"POST", "/volumes/" + id + "/metadata", `{"metadata":{"a":"b"}}`},
-		{"DELETE", "/volumes/" + id + "/metadata/a", ""}, {"GET", "/volumes/" + id + "/encryption", ""},
-		{"POST", "/volumes/" + id + "/action", `{"os-reserve":null}`}, {"POST", "/attachments", `{"attachment":{"volume_uuid":"` + id + `"}}`},
+		{"GET", "/volumes/" + id, ""},
+		{"DELETE", "/volumes/" + id, ""},
+		{"PUT", "/volumes/" + id, `{"volume":{"name":"x"}}`},
+		{"GET", "/volumes/" + id + "/metadata", ""},
+		{"POST", "/volumes/" + id + "/metadata", `{"metadata":{"a":"b"}}`},
+		{"DELETE", "/volumes/" + id + "/metadata/a", ""},
+		{"GET", "/volumes/" + id + "/encryption", ""},
+		{"POST", "/volumes/" + id + "/action", `{"os-reserve":null}`},
+		{"POST", "/attachments", `{"attachment":{"volume_uuid":"` + id + `"}}`},
 		{"POST", "/volumes", `{"volume":{"size":1,"source_volid":"` + id + `"}}`},
 	} {
 		w.refused(w.do("bob", r[0], r[1], r[2]), 404, "Volume "+id+" could not be found.")
@@ -48,7 +53,9 @@ func TestAdministratorsOnly(t *testing.T) {
 		{"POST", "/volumes/" + id + "/action", `{"os-reset_status":{"status":"error"}}`, "volume_extension:volume_admin_actions:reset_status"},
 		{"DELETE", "/volumes/" + id + "?force=true", "", "volume:force_delete"},
 		{"GET", "/qos-specs", "", "volume_extension:qos_specs_manage:get_all"},
-		{"GET", "/vmthunder/images", "", "vmthunder:images"}, {"GET", "/vmthunder/nodes", "", "vmthunder:nodes"},
+		{"GET", "/vmthunder/images", "", "vmthunder:images"},
+		{"GET", "/vmthunder/nodes", "", "vmthunder:nodes"},
+		{"POST", "/vmthunder/nodes/n1/forget-pool", "", "vmthunder:forget_pool"},
 		{"GET", "/os-quota-sets/" + projectB, "", "volume_extension:quotas:show"},
 	} {
 		w.refused(w.do("alice", r[0], r[1], r[2]), 403, "Policy doesn't allow "+r[3]+" to be performed.")
@@ -83,8 +90,10 @@ func TestCreateRefusals(t *testing.T) {
 		{`{"size":1,"backup_id":"` + other + `"}`, "Backup " + other + " could not be found.", 404},
 		{`{"size":1,"group_id":"` + other + `"}`, "Group " + other + " could not be found.", 404},
 		{`{"size":1,"volume_type":"` + other + `"}`, "Volume type " + other + " could not be found.", 404},
-		{`{"size":1,"frob":{"a":[1,null,true,"x"]},"b":1}`,
-			"Value: {'size': 1, 'frob': {'a': [1, None, True, 'x']}, 'b': 1}. Additional properties are not allowed ('frob', 'b' were unexpected)", 400},
+		{
+			`{"size":1,"frob":{"a":[1,null,true,"x"]},"b":1}`,
+			"Value: {'size': 1, 'frob': {'a': [1, None, True, 'x']}, 'b': 1}. Additional properties are not allowed ('frob', 'b' were unexpected)", 400,
+		},
 	} {
 		w.refused(w.do("alice", "POST", "/volumes", `{"volume":`+c.body+`}`), c.status, c.text)
 	}
@@ -335,6 +344,12 @@ func TestOperator(t *testing.T) {
 	if a := w.do("admin", "GET", "/vmthunder/nodes", ""); len(a.body["nodes"].([]any)) != 2 {
 		t.Errorf("nodes: %s", a.raw)
 	}
+	w.store.NodeRows[0].PoolUUID, w.store.NodeRows[0].PoolState = "p", "foreign"
+	host := w.store.NodeRows[0].Host
+	if a := w.do("admin", "POST", "/vmthunder/nodes/"+host+"/forget-pool", ""); a.status != 202 || w.store.NodeRows[0].PoolUUID != "" {
+		t.Errorf("forget-pool: %d %s, pool %q", a.status, a.raw, w.store.NodeRows[0].PoolUUID)
+	}
+	w.refused(w.do("admin", "POST", "/vmthunder/nodes/nobody/forget-pool", ""), 404, "Node nobody could not be found.")
 	if a := w.do("admin", "GET", "/vmthunder/images", ""); len(a.body["images"].([]any)) != 1 {
 		t.Errorf("images: %s", a.raw)
 	}

@@ -32,7 +32,7 @@ func TestReserveRace(t *testing.T) {
 		errs := make([]error, 6)
 		var g errgroup.Group
 		for i := range errs {
-			g.Go(func() error { _, errs[i] = w.reserve(v.ID, ptr(uuid.New())); return nil })
+			g.Go(func() error { _, errs[i] = w.reserve(v.ID, new(uuid.New())); return nil })
 		}
 		w.must(g.Wait())
 		won := 0
@@ -115,8 +115,8 @@ func (w *world) attaching(a model.Attachment) {
 		if len(v.Attachments) == 0 {
 			w.t.Error("locked volume lacks its attachments")
 		}
-		a.Status, a.AttachedHost, a.Connector = model.AttachAttaching, ptr("h1"), model.JSON(`{"host":"h1"}`)
-		a.ConnectionInfo, a.ChapSecret, a.AttachMode = model.JSON(`{"driver_volume_type":"local"}`), "s", ptr("rw")
+		a.Status, a.AttachedHost, a.Connector = model.AttachAttaching, new("h1"), model.JSON(`{"host":"h1"}`)
+		a.ConnectionInfo, a.ChapSecret, a.AttachMode = model.JSON(`{"driver_volume_type":"local"}`), "s", new("rw")
 		if err := t.UpdateAttachment(a); err != nil {
 			return err
 		}
@@ -133,12 +133,12 @@ func TestResetVolume(t *testing.T) {
 	w.attaching(a)
 	w.tx(func(t *db.Tx) error { _, err := t.SetHome(v.ID, "h1"); return err })
 	before := w.generation("h1")
-	w.must(w.ResetVolume(w.ctx, v.ID, ptr(model.VolumeAvailable), ptr(model.AttachDetached), ptr("migrating")))
+	w.must(w.ResetVolume(w.ctx, v.ID, ptr(model.VolumeAvailable), ptr(model.AttachDetached), new("migrating")))
 	w.states(v.ID, "available", "detached")
 	if got := w.volume(v.ID); len(got.Attachments) != 0 || *got.MigrationStatus != "migrating" || w.generation("h1") == before {
 		t.Errorf("%+v", got)
 	}
-	w.must(w.ResetVolume(w.ctx, v.ID, nil, nil, ptr("")))
+	w.must(w.ResetVolume(w.ctx, v.ID, nil, nil, new("")))
 	if got := w.volume(v.ID); got.MigrationStatus != nil || got.Status != "available" {
 		t.Errorf("%+v", got)
 	}
@@ -207,7 +207,7 @@ func TestPatchVolume(t *testing.T) {
 	in := vol(1)
 	in.Metadata = model.StringMap{"a": "1"}
 	v := w.create(nil, in)[0]
-	got, err := w.PatchVolume(w.ctx, v.ID, model.VolumePatch{Name: ptr("n"), ReadOnly: ptr(true), ImageMetadata: model.StringMap{"os": "x"}})
+	got, err := w.PatchVolume(w.ctx, v.ID, model.VolumePatch{Name: new("n"), ReadOnly: new(true), ImageMetadata: model.StringMap{"os": "x"}})
 	w.must(err)
 	if *got.Name != "n" || !got.ReadOnly || got.AdminMetadata["readonly"] != "True" || got.Metadata["a"] != "1" || got.ImageMetadata["os"] != "x" || got.Description != nil || got.UpdatedAt == nil {
 		t.Errorf("%+v", got)

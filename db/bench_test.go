@@ -47,7 +47,7 @@ func BenchmarkSaveObserved(b *testing.B) {
 			if err := t.PutMember(model.Member{ImageID: id, Host: "h0", Role: model.RoleRoot, State: model.MemberActive}); err != nil {
 				return err
 			}
-			return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h0")})
+			return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h0")})
 		})
 		if err != nil {
 			b.Fatal(err)

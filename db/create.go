@@ -37,12 +37,19 @@ const insertBatch = 1000
 // the volumes are available if the image is active, downloading otherwise. An image in
 // error is tried again from the start; one that is being removed is kept if its root
 // still stands, else imported again. Volumes smaller than the image are ErrInvalid.
+//
+// Quotas are checked in the same transaction, so that requests at the same time can't
+// exceed them together; too many volumes are a *[model.QuotaError]. (Its Fit counts the
+// volumes of the first project that has too many.)
 func (s *Store) CreateVolumes(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error) {
 	if len(vols) == 0 {
 		return nil, nil
 	}
 	var out []model.Volume
 	err := s.Tx(ctx, func(t *Tx) error {
+		if err := s.quota(t, vols); err != nil {
+			return err
+		}
 		status := model.VolumeAvailable
 		if image != nil {
 			img, err := t.wantImage(*image)
@@ -67,7 +74,7 @@ func (s *Store) CreateVolumes(ctx context.Context, vols []model.Volume, image *m
 		out, err = t.insertVolumes(rows)
 		return err
 	})
-	if err != nil && !errors.As(err, new(*said)) {
+	if err != nil && !errors.As(err, new(*said)) && !errors.As(err, new(*model.QuotaError)) {
 		err = fmt.Errorf("create volumes: %w", err)
 	}
 	return out, err
@@ -104,6 +111,10 @@ func (t *Tx) insertVolumes(rows []newVolume) ([]model.Volume, error) {
 func tooSmall(virtualBytes int64, gib int) error {
 	return say(model.ErrInvalid, "Size of specified image %dGB is larger than volume size %dGB.", (virtualBytes+1<<30-1)>>30, gib)
 }
+
+// WantImage makes sure that an image is here or on its way, as for volumes made from it,
+// and returns its row, locked.
+func (t *Tx) WantImage(image model.Image) (model.Image, error) { return t.wantImage(image) }
 
 // wantImage makes sure that the image is there or on its way, and returns it locked: its
 // import can't end, and nobody can start to remove it, before this transaction does.
@@ -175,8 +186,10 @@ func (t *Tx) rescue(img model.Image) (model.Image, error) {
 	if err := t.dropJobs(img.ID.String(), model.JobReleaseImage); err != nil {
 		return img, err
 	}
-	_, err = t.move(change{of: memberState, where: "image_id = ? AND role = 'root'", args: []any{img.ID},
-		from: words(model.MemberDraining), to: string(model.MemberActive)})
+	_, err = t.move(change{
+		of: memberState, where: "image_id = ? AND role = 'root'", args: []any{img.ID},
+		from: words(model.MemberDraining), to: string(model.MemberActive),
+	})
 	if err != nil {
 		return img, fmt.Errorf("image %s: %w", img.ID, err)
 	}

@@ -44,7 +44,7 @@ func TestCreateMany(t *testing.T) {
 		}
 	}
 	bad := vol(1)
-	bad.VolumeTypeID = ptr(uuid.New())
+	bad.VolumeTypeID = new(uuid.New())
 	if _, err := w.CreateVolumes(w.ctx, []model.Volume{vol(1), bad}, nil); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown type: %v", err)
 	}

@@ -4,7 +4,8 @@
 //
 //   - A status is written by [move] alone, guarded by the statuses it may leave. Where
 //     a caller holds the row's lock and has looked, the guard is the lock.
-//   - Transactions are READ COMMITTED and take row locks in one order: image, volume
+//   - Transactions are READ COMMITTED and take locks in one order: project (an
+//     advisory lock, for quotas), image, volume
 //     (by id), attachment, tree member, thin number, node (by host). A node's
 //     generation is therefore written last, at commit, whenever [Tx.Bump] was called.
 //     What still deadlocks or fails to serialize is rolled back and run again.

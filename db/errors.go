@@ -41,8 +41,7 @@ func translate(ctx context.Context, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return model.ErrNotFound
 	}
-	var pe *pq.Error
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*pq.Error](err); ok {
 		return kindOf(pe, err)
 	}
 	var ne net.Error

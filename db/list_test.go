@@ -29,7 +29,7 @@ func TestPagesAreTheList(t *testing.T) {
 	for i := range 40 {
 		v := vol(i%3 + 1)
 		if i%4 > 0 {
-			v.Name = ptr(fmt.Sprintf("n%d", i%5))
+			v.Name = new(fmt.Sprintf("n%d", i%5))
 		}
 		v.Bootable = i%2 == 0
 		vols = append(vols, v)
@@ -71,8 +71,8 @@ func TestPagesAreTheList(t *testing.T) {
 func TestFilters(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := vol(1), vol(2), vol(3)
-	a.Name, a.Metadata = ptr("a_b%"), model.StringMap{"k": "v", "l": "w"}
-	b.Name, b.Bootable, b.ImageMetadata = ptr("axb%"), true, model.StringMap{"os": "linux"}
+	a.Name, a.Metadata = new("a_b%"), model.StringMap{"k": "v", "l": "w"}
+	b.Name, b.Bootable, b.ImageMetadata = new("axb%"), true, model.StringMap{"os": "linux"}
 	c.ProjectID = "p2"
 	vs := w.create(nil, a, b, c)
 	typ, err := w.EnsureType(w.ctx, "fast")
@@ -139,7 +139,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
-	if _, err := w.ListVolumes(w.ctx, model.ListQuery{Marker: ptr(uuid.New())}); !errors.Is(err, model.ErrNotFound) {
+	if _, err := w.ListVolumes(w.ctx, model.ListQuery{Marker: new(uuid.New())}); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown marker: %v", err)
 	}
 	if _, err := w.ListVolumes(w.ctx, model.ListQuery{ProjectID: "p1", Marker: &vs[2].ID}); !errors.Is(err, model.ErrNotFound) {

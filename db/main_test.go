@@ -125,4 +125,5 @@ func (w *world) active(host string, virtual int64) uuid.UUID {
 	return id
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }

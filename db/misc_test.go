@@ -63,7 +63,7 @@ func TestTypes(t *testing.T) {
 	if _, err := w.PutType(w.ctx, model.VolumeType{ID: uuid.New(), Name: "x"}, false); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
-	secret.Description = ptr("d")
+	secret.Description = new("d")
 	if got, err := w.PutType(w.ctx, secret, false); err != nil || *got.Description != "d" || got.ExtraSpecs["degree"] != "2" || got.UpdatedAt == nil {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -82,8 +82,12 @@ func TestTypes(t *testing.T) {
 		public  *bool
 		want    string
 	}{
-		{"", nil, "__DEFAULT__ secret"}, {"p1", nil, "__DEFAULT__"}, {"p2", nil, "__DEFAULT__ secret"},
-		{"", ptr(false), "secret"}, {"p1", ptr(false), ""}, {"p2", ptr(true), "__DEFAULT__"},
+		{"", nil, "__DEFAULT__ secret"},
+		{"p1", nil, "__DEFAULT__"},
+		{"p2", nil, "__DEFAULT__ secret"},
+		{"", new(false), "secret"},
+		{"p1", new(false), ""},
+		{"p2", new(true), "__DEFAULT__"},
 	} {
 		if got := names(c.project, c.public); got != c.want {
 			t.Errorf("project %q: %q, want %q", c.project, got, c.want)

@@ -36,7 +36,7 @@ func TestReportsOfANode(t *testing.T) {
 	if n, _ = w.Node(w.ctx, "h1"); n.Applied != 1 || n.Generation != 2 {
 		t.Errorf("applied %d of %d", n.Applied, n.Generation)
 	}
-	w.must(w.SetNodeEnabled(w.ctx, "h1", false, ptr("broken fan")))
+	w.must(w.SetNodeEnabled(w.ctx, "h1", false, new("broken fan")))
 	w.must(w.SetNodeFrozen(w.ctx, "h1", true))
 	o.BootID = "boot-2"
 	if c := w.report(o); !c.NodeBack {
@@ -119,7 +119,7 @@ func TestReportsOfMembers(t *testing.T) {
 	put := func(state model.MemberState) {
 		w.tx(func(t *db.Tx) error {
 			_ = t.Bump("h1")
-			return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: state, Parent: ptr("h0")})
+			return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: state, Parent: new("h0")})
 		})
 	}
 	see := func(o model.Observed, i model.ObservedImage) model.Changes {
@@ -152,8 +152,8 @@ func TestReportsOfMembers(t *testing.T) {
 	// A parent that it has let go gets a new document, and knew it as a child until then.
 	w.node("h2")
 	w.tx(func(t *db.Tx) error {
-		return errors.Join(t.PutMember(model.Member{ImageID: id, Host: "h2", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h0")}),
-			t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h2")}))
+		return errors.Join(t.PutMember(model.Member{ImageID: id, Host: "h2", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h0")}),
+			t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h2")}))
 	})
 	see(w.current("h1"), model.ObservedImage{State: model.DeviceReady, Parent: "h0"})
 	st, err := w.NodeState(w.ctx, "h0")

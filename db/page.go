@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -47,14 +48,14 @@ func (s *Store) marker(ctx context.Context, l lister, q model.ListQuery, keys []
 	if q.ProjectID != "" && l.project != "" {
 		m.where = append(m.where, l.project+" = "+m.arg(q.ProjectID))
 	}
-	selects := ""
+	var selects strings.Builder
 	for i, k := range keys {
 		if i > 0 {
-			selects += ", "
+			selects.WriteString(", ")
 		}
-		selects += k.sql
+		selects.WriteString(k.sql)
 	}
-	values, err := s.db.QueryRowxContext(ctx, m.sql(selects, l.from), m.args...).SliceScan()
+	values, err := s.db.QueryRowxContext(ctx, m.sql(selects.String(), l.from), m.args...).SliceScan()
 	if err != nil {
 		return nil, fmt.Errorf("marker %s: %w", *q.Marker, translate(ctx, err))
 	}

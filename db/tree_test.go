@@ -118,7 +118,7 @@ func TestPutInAnyOrder(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	bad := model.Member{ImageID: id, Host: "nobody", Role: model.RoleRelay, State: model.MemberJoining, Parent: ptr("h0")}
+	bad := model.Member{ImageID: id, Host: "nobody", Role: model.RoleRelay, State: model.MemberJoining, Parent: new("h0")}
 	if err := w.Tx(w.ctx, func(t *db.Tx) error { return t.PutMember(bad) }); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown node: %v", err)
 	}
@@ -195,9 +195,9 @@ func TestNodeState(t *testing.T) {
 	}
 	w.tx(func(t *db.Tx) error {
 		return errors.Join(
-			t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h0"), Secret: "s1"}),
-			t.PutMember(model.Member{ImageID: id, Host: "h2", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h0"), Fallback: ptr("h1")}),
-			t.PutMember(model.Member{ImageID: id, Host: "h3", Role: model.RoleRelay, State: model.MemberActive, Parent: ptr("h1"), Fallback: ptr("h2")}),
+			t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h0"), Secret: "s1"}),
+			t.PutMember(model.Member{ImageID: id, Host: "h2", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h0"), Fallback: new("h1")}),
+			t.PutMember(model.Member{ImageID: id, Host: "h3", Role: model.RoleRelay, State: model.MemberActive, Parent: new("h1"), Fallback: new("h2")}),
 		)
 	})
 	v := w.create(image(id), vol(2))[0]

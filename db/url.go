@@ -16,8 +16,10 @@ import (
 
 // alchemyOnly are parameters that SQLAlchemy, psycopg2 or oslo.db take from a URL and
 // a PostgreSQL server would refuse as settings it does not know.
-var alchemyOnly = [...]string{"charset", "use_unicode", "plugin", "client_encoding", "executemany_mode", "keepalives",
-	"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "gssencmode", "channel_binding", "async_fallback"}
+var alchemyOnly = [...]string{
+	"charset", "use_unicode", "plugin", "client_encoding", "executemany_mode", "keepalives",
+	"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "gssencmode", "channel_binding", "async_fallback",
+}
 
 var word = regexp.MustCompile(`^[a-z]{1,20}$`)
 
@@ -93,8 +95,7 @@ func plain(connection string) (dsn string, hasSSLMode bool, err error) {
 	u, err := url.Parse("postgresql://" + rest)
 	if err != nil {
 		// url.Error repeats the whole URL, password included.
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 		return "", false, fmt.Errorf("database connection: not a valid URL (%s; special characters in a password must be written %%XX)", reason(err))

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -57,8 +58,8 @@ func (u *Undo) OnError(ctx context.Context, err error) error {
 	ctx, cancel := Teardown(ctx)
 	defer cancel()
 	errs := []error{err}
-	for i := len(u.steps) - 1; i >= 0; i-- {
-		if e := u.steps[i](ctx); e != nil {
+	for _, v := range slices.Backward(u.steps) {
+		if e := v(ctx); e != nil {
 			errs = append(errs, e)
 		}
 	}

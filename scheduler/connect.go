@@ -22,13 +22,23 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 		return model.Attachment{}, fmt.Errorf("%w: the connector names no host", model.ErrInvalid)
 	}
 	plan, err := s.connectRows(ctx, id, c, raw, mode)
+	for end := s.opt.Now().Add(leavingWait); errors.Is(err, errLeaving) && s.opt.Now().Before(end); {
+		select {
+		case <-time.After(leavingWait / 50):
+		case <-ctx.Done():
+			return model.Attachment{}, ctx.Err()
+		}
+		plan, err = s.connectRows(ctx, id, c, raw, mode)
+	}
 	if err != nil {
 		return model.Attachment{}, err
 	}
 	s.tell(plan.tell...)
 	info, err := s.bring(ctx, plan, c, mode)
 	if err != nil {
-		s.disconnectFailed(ctx, id, plan.home)
+		if gone := s.disconnectFailed(ctx, id, plan.home); gone != nil {
+			return model.Attachment{}, gone
+		}
 		return model.Attachment{}, fmt.Errorf("volume %s on %s: %w", plan.volume.ID, plan.home, err)
 	}
 	var a model.Attachment
@@ -46,6 +56,13 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 	})
 	return a, err
 }
+
+// leavingWait is how long an attachment waits for a node to have left its image's tree,
+// which it does in a fraction of a second if it answers.
+const leavingWait = 10 * time.Second
+
+// errLeaving: the node must have left the tree before it can join it again.
+var errLeaving = errors.New("just leaving")
 
 // connection is what connectRows decided.
 type connection struct {
@@ -274,14 +291,25 @@ func (s *Service) sawVolume(ctx context.Context, seen model.Observed) error {
 	return err
 }
 
-// disconnectFailed takes back a connection that did not come about.
-func (s *Service) disconnectFailed(ctx context.Context, id uuid.UUID, home string) {
+// disconnectFailed takes back a connection that did not come about. If somebody has
+// detached it meanwhile, that is the error that is returned, and nothing is touched.
+func (s *Service) disconnectFailed(ctx context.Context, id uuid.UUID, home string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	var detached error
 	err := s.store.Tx(ctx, func(t Tx) error {
+		detached = nil
 		att, v, err := t.LockAttachment(id)
+		if errors.Is(err, model.ErrNotFound) {
+			detached = err
+			return nil
+		}
 		if err != nil {
 			return err
+		}
+		if att.Status != model.AttachAttaching {
+			detached = fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
+			return nil
 		}
 		att.Status, att.Connector, att.ConnectionInfo, att.ChapSecret = model.AttachErrorAttaching, nil, nil, ""
 		if err := t.UpdateAttachment(att); err != nil {
@@ -294,9 +322,10 @@ func (s *Service) disconnectFailed(ctx context.Context, id uuid.UUID, home strin
 		}
 		return t.Bump(home)
 	})
-	if err != nil && !errors.Is(err, model.ErrNotFound) {
+	if err != nil {
 		s.log.WithError(err).WithField("attachment", id).Error("a failed attachment can't be taken back; delete it")
-		return
+		return nil
 	}
 	s.tell(home)
+	return detached
 }

@@ -37,7 +37,7 @@ func (s *Service) join(t Tx, image model.Image, node model.Node, nodes []model.N
 	have, err := t.Member(image.ID, node.Host)
 	switch {
 	case err == nil && have.State == model.MemberLeaving:
-		return nil, fmt.Errorf("%w: node %s is just leaving the tree of image %s, try again", model.ErrUnavailable, node.Host, image.ID)
+		return nil, fmt.Errorf("%w: node %s is %w the tree of image %s, try again", model.ErrUnavailable, node.Host, errLeaving, image.ID)
 	case err == nil && have.State != model.MemberDraining:
 		return nil, nil
 	case err != nil && !errors.Is(err, model.ErrNotFound):

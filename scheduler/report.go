@@ -61,6 +61,7 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 	for id, why := range c.ImportFailed {
 		log.WithField("image", id.String()).WithField("reason", why).Warn("import failed")
 		try(s.store.FailImport(ctx, id, why))
+		try(s.tellMembers(ctx, id))
 	}
 	for _, id := range c.PathLost {
 		bad := o.Image(id.String())
@@ -107,6 +108,8 @@ func (s *Service) pathLost(ctx context.Context, image uuid.UUID, host string, se
 const (
 	watchLease = 10 * time.Second
 	watchEvery = 2 * time.Second
+	// rebalanceEvery is how long a tree may be out of shape after a failure.
+	rebalanceEvery = 30 * time.Second
 )
 
 // watchLoop beats for this replica and, on the one that leads, finds dead nodes.
@@ -136,9 +139,34 @@ func (s *Service) watch(ctx context.Context) error {
 		return err
 	}
 	lost, err := s.store.LoseNodes(ctx, s.opt.Now().Add(-s.opt.NodeDown))
-	if err != nil || len(lost) == 0 {
+	if err != nil {
 		return err
 	}
-	s.log.WithField("nodes", lost).Warn("nodes are silent and count as dead")
-	return s.lose(ctx, lost)
+	if len(lost) > 0 {
+		s.log.WithField("nodes", lost).Warn("nodes are silent and count as dead")
+		if err := s.lose(ctx, lost); err != nil {
+			return err
+		}
+	}
+	if now := s.opt.Now(); now.Sub(s.rebalanced) >= rebalanceEvery {
+		s.rebalanced = now
+		return s.rebalance(ctx)
+	}
+	return nil
+}
+
+// rebalance ends what a failure has left in the trees: members that have a child too many
+// or stand too deep. Nobody else moves.
+func (s *Service) rebalance(ctx context.Context) error {
+	images, err := s.store.Images(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, i := range images {
+		if i.Status == model.ImageActive {
+			errs = append(errs, s.replan(ctx, i.ID, "rebalance", tree.Rebalance))
+		}
+	}
+	return errors.Join(errs...)
 }

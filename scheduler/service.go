@@ -70,6 +70,8 @@ type Service struct {
 	mu    sync.Mutex
 	dirty map[string]bool // hosts that are to get their document
 	push  chan struct{}
+
+	rebalanced time.Time // by this replica; watchLoop's alone
 }
 
 // New returns a service; its loops run under Run.

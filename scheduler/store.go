@@ -17,7 +17,8 @@ type Store interface {
 	// is not there (status queued, with a job import-image; once, however many ask
 	// at the same time), and the volumes become available if the image is active,
 	// downloading otherwise. A volume smaller than an active image's virtual size is
-	// ErrInvalid. The rows as written are returned, in order.
+	// ErrInvalid, more volumes than a quota has room for are a *model.QuotaError. The rows
+	// as written are returned, in order.
 	CreateVolumes(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
 	Volume(ctx context.Context, id uuid.UUID) (model.Volume, error)
 	// Attachment returns an attachment and its volume with all its attachments, unlocked.
@@ -69,6 +70,9 @@ type Store interface {
 type Tx interface {
 	// LockImage returns the image's row, locked against other placements in its tree.
 	LockImage(id uuid.UUID) (model.Image, error)
+	// WantImage makes the image's row and starts its import where CreateVolumes would, and
+	// returns it, locked.
+	WantImage(image model.Image) (model.Image, error)
 	SetImage(id uuid.UUID, status model.ImageStatus, reason *string) error
 	// LockVolume returns the volume's row with its attachments, locked.
 	LockVolume(id uuid.UUID) (model.Volume, error)

@@ -128,8 +128,7 @@ func failed(err error, ref string) error {
 	case errors.As(err, &code):
 		return fmt.Errorf("image %s: status %d of the image service: %w", ref, code.Actual, model.ErrUnavailable)
 	}
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return fmt.Errorf("image %s: %w: %w", ref, model.ErrUnavailable, u.Err)
 	}
 	return fmt.Errorf("image %s: no usable answer of the image service: %w", ref, model.ErrUnavailable)

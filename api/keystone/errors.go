@@ -10,12 +10,10 @@ import (
 
 // brief says what went wrong without quoting headers, which hold tokens.
 func brief(err error) string {
-	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
 		return fmt.Sprintf("status %d", code.Actual)
 	}
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err.Error()
 	}
 	return "no usable answer"

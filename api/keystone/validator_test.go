@@ -196,7 +196,10 @@ func TestCache(t *testing.T) {
 		err   error
 		asks  int64
 	}{
-		{0, "alice", nil, 1}, {0, "alice", nil, 0}, {4 * time.Minute, "alice", nil, 0}, {time.Minute, "alice", nil, 1},
+		{0, "alice", nil, 1},
+		{0, "alice", nil, 0},
+		{4 * time.Minute, "alice", nil, 0},
+		{time.Minute, "alice", nil, 1},
 		{0, "short", nil, 1},                     // expires at 8:01, which has passed on the clock below …
 		{0, "nope", keystone.ErrUnauthorized, 1}, // refusals are kept, too,
 		{0, "nope", keystone.ErrUnauthorized, 0}, // for a short time

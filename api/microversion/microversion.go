@@ -36,7 +36,7 @@ func Negotiate(h http.Header) (Version, error) {
 		return 0, nil
 	}
 	wanted := ""
-	for _, entry := range strings.Split(strings.Join(values, ","), ",") {
+	for entry := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		if !strings.Contains(entry, Service) {
 			continue
 		}

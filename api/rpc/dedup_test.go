@@ -58,8 +58,16 @@ func TestCompatible(t *testing.T) {
 		have, want string
 		ok         bool
 	}{
-		{"1.3", "1.0", true}, {"1.3", "1.3", true}, {"1.3", "1.4", false}, {"1.3", "2.0", false}, {"1.3", "", true},
-		{"", "1.0", true}, {"", "1.1", false}, {"1.3", "x", false}, {"1.10", "1.9", true}, {"2", "2.0", true},
+		{"1.3", "1.0", true},
+		{"1.3", "1.3", true},
+		{"1.3", "1.4", false},
+		{"1.3", "2.0", false},
+		{"1.3", "", true},
+		{"", "1.0", true},
+		{"", "1.1", false},
+		{"1.3", "x", false},
+		{"1.10", "1.9", true},
+		{"2", "2.0", true},
 	} {
 		if compatible(c.have, c.want) != c.ok {
 			t.Errorf("%+v", c)

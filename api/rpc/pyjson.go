@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -106,9 +107,9 @@ type member struct {
 type object []member
 
 func (o object) get(key string) json.RawMessage {
-	for i := len(o) - 1; i >= 0; i-- { // the last of a doubled key counts, as in Python
-		if o[i].key == key {
-			return o[i].value
+	for _, v := range slices.Backward(o) { // the last of a doubled key counts, as in Python
+		if v.key == key {
+			return v.value
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ func (a *API) createVolume(c *call) error {
 			return err
 		}
 	}
-	want, err := a.readCreate(c, body)
+	want, err := a.readCreate(c, body, false)
 	if err != nil {
 		return err
 	}
@@ -37,70 +37,6 @@ func (a *API) createVolume(c *call) error {
 		return err
 	}
 	return c.json(http.StatusAccepted, view.Object{"volume": c.view().Volume(&vols[0])})
-}
-
-// createBatch is of our extension: many volumes in one transaction.
-func (a *API) createBatch(c *call) error {
-	body, err := c.parse()
-	if err != nil {
-		return err
-	}
-	if err := body.Only("volume", "count", "name_template", hints); err != nil {
-		return err
-	}
-	n, err := body.Int("count", 1, int64(a.MaxBatch))
-	if err != nil {
-		return err
-	}
-	if n == nil {
-		return fault.BadRequest("'count' is a required property")
-	}
-	template, err := body.String("name_template", 1, 255)
-	if err != nil {
-		return err
-	}
-	want, err := a.readCreate(c, body)
-	if err != nil {
-		return err
-	}
-	names, err := batchNames(want.name, template, int(*n))
-	if err != nil {
-		return err
-	}
-	vols, err := a.create(c, want, names)
-	if err != nil {
-		return err
-	}
-	rows := make([]view.Object, 0, len(vols))
-	for i := range vols {
-		rows = append(rows, c.view().Volume(&vols[i]))
-	}
-	return c.json(http.StatusAccepted, view.Object{"volumes": rows})
-}
-
-// batchNames numbers names from 1: "vm-{}" → vm-1; without a template name-1.
-func batchNames(name, template *string, n int) ([]*string, error) {
-	names := make([]*string, n)
-	form := ""
-	switch {
-	case template != nil && !strings.Contains(*template, "{}"):
-		return nil, fault.BadRequest("Invalid input for field/attribute name_template. Value: %s. "+
-			"It must hold {} where the number is to stand", *template)
-	case template != nil:
-		form = *template
-	case name != nil && *name != "":
-		form = *name + "-{}"
-	default:
-		return names, nil
-	}
-	for i := range names {
-		s := strings.ReplaceAll(form, "{}", strconv.Itoa(i+1))
-		if len([]rune(s)) > 255 {
-			return nil, fault.BadRequest("Invalid input for field/attribute name. Value: %s. '%s' is too long", s, s)
-		}
-		names[i] = &s
-	}
-	return names, nil
 }
 
 // wanted is what a create request asks for, checked.
@@ -120,8 +56,9 @@ func createKeys() []string {
 		"backup_id", "multiattach"}
 }
 
-// readCreate checks form first, then what is referred to, in Cinder's order.
-func (a *API) readCreate(c *call, body *schema.Object) (wanted, error) {
+// readCreate checks form first, then what is referred to, in Cinder's order. A size that
+// is missing is the image's, if sized.
+func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, error) {
 	var w wanted
 	if err := c.allow("volume:create"); err != nil {
 		return w, err
@@ -156,6 +93,11 @@ func (a *API) readCreate(c *call, body *schema.Object) (wanted, error) {
 	}
 	if w.image, err = a.wantedImage(c, refs["image"]); err != nil {
 		return w, err
+	}
+	if w.size == 0 && sized && w.image != nil {
+		if w.size, err = a.imageSize(c, w.image); err != nil {
+			return w, err
+		}
 	}
 	if w.size == 0 {
 		// Cinder says no more than this.
@@ -342,9 +284,6 @@ func fits(img *model.Image, gib int) error {
 // create writes the volumes, one per name. What is answered is "creating" even for
 // a row that is available at once: clients of Cinder expect it.
 func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error) {
-	if err := a.quota(c, len(names), w.size); err != nil {
-		return nil, err
-	}
 	vols := make([]model.Volume, 0, len(names))
 	for _, name := range names {
 		vols = append(vols, a.row(c, w, name))

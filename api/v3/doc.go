@@ -8,12 +8,21 @@
 //
 // Beside what Cinder has there is (alias vmthunder in /extensions):
 //
-//   - POST /volumes/batch {"volume": {…}, "count": N, "name_template": "vm-{}"}: N volumes
-//     in one transaction, all or none; 202 {"volumes": […]}. The body of volume is that of
-//     POST /volumes, {} in the template is the number from 1 on; without template
-//     the names are name-1 to name-N.
+//   - POST /volumes/batch {"volume": {…}, "count": N, "name_template": "vm-{}", "partial":
+//     false}: N volumes in one transaction, all or none; 202 {"volumes": […]}. The body of
+//     volume is that of POST /volumes, {} in the template is the number from 1 on; without
+//     template the names are name-1 to name-N. Without size the volumes have that of
+//     their image, rounded up to GiB. N beyond a quota is a 413, and nothing is made; with
+//     partial as many as fit are made, the first ones, and the answer has beside them
+//     "short": {"count": how many were not, "message": why}; 413 if not even one fits.
+//     A client that goes away before the answer may have all of them or none.
 //   - GET /vmthunder/images, /vmthunder/images/{id}/tree, /vmthunder/nodes for operators;
 //     bodies in package view, file operator.go.
+//   - POST /vmthunder/images/{id}/warm and /release {"nodes": ["host", …]}, for operators:
+//     gives nodes a place in the image's tree before any volume needs it there, and keeps
+//     it; release gives up what keeps it. No bytes are sent ahead. 200 with the tree. An
+//     image that is not here yet is imported, and warm is a 202 with its state: nothing
+//     else has been done, ask again when the tree says that it is active.
 //   - metadata vmthunder:import ("download 34% of 512 MiB") in show and detail while a
 //     volume waits for its image, vmthunder:error when its status is error. They are not stored
 //     and can't be written.

@@ -16,11 +16,14 @@ import (
 func toFault(err error) *fault.Fault {
 	var f *fault.Fault
 	var denied *policy.Denied
+	var quota *model.QuotaError
 	switch {
 	case errors.As(err, &f):
 		return f
 	case errors.As(err, &denied):
 		return fault.New(http.StatusForbidden, "%s", denied.Error())
+	case errors.As(err, &quota):
+		return quotaFault(quota)
 	case errors.Is(err, model.ErrUnavailable):
 		return fault.Unavailable(err, "The service is unavailable at the moment; please try again.")
 	case errors.Is(err, model.ErrNotFound):

@@ -9,6 +9,7 @@ import (
 	"github.com/vmthunder/vmthunder/api/policy"
 	"github.com/vmthunder/vmthunder/api/v3/schema"
 	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
 )
 
 func (a *API) quotaRoutes() []route {
@@ -59,33 +60,19 @@ func (a *API) quotasOf(c *call, project string) (map[string]int64, error) {
 	return out, nil
 }
 
-// quota checks that a project may have n more volumes of a size. It looks before the
-// write, so requests at the same time can pass together.
-func (a *API) quota(c *call, n, gib int) error {
-	limits, err := a.Store.Limits(c.ctx(), c.id.ProjectID)
-	if err != nil {
-		return err
-	}
-	used, err := a.Store.Usage(c.ctx(), c.id.ProjectID)
-	if err != nil {
-		return err
-	}
-	all := quotaKeys()
-	maps.Copy(all, limits)
-	over := func(format string, args ...any) error {
+// quotaFault is Cinder's answer (cinder/exception.py) to volumes beyond a quota.
+func quotaFault(e *model.QuotaError) *fault.Fault {
+	over := func(format string, args ...any) *fault.Fault {
 		return fault.New(http.StatusRequestEntityTooLarge, format, args...)
 	}
-	if l := all["per_volume_gigabytes"]; l >= 0 && int64(gib) > l {
-		return over("VolumeSizeExceedsLimit: Requested volume size %dG is larger than maximum allowed limit %dG.", gib, l)
-	}
-	if l := all["gigabytes"]; l >= 0 && used["gigabytes"]+int64(n)*int64(gib) > l {
+	switch e.Resource {
+	case "per_volume_gigabytes":
+		return over("VolumeSizeExceedsLimit: Requested volume size %dG is larger than maximum allowed limit %dG.", e.Requested, e.Limit)
+	case "gigabytes":
 		return over("VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. "+
-			"Requested %dG, quota is %dG and %dG has been consumed.", n*gib, l, used["gigabytes"])
+			"Requested %dG, quota is %dG and %dG has been consumed.", e.Requested, e.Limit, e.Used)
 	}
-	if l := all["volumes"]; l >= 0 && used["volumes"]+int64(n) > l {
-		return over("VolumeLimitExceeded: Maximum number of volumes allowed (%d) exceeded for quota 'volumes'.", l)
-	}
-	return nil
+	return over("VolumeLimitExceeded: Maximum number of volumes allowed (%d) exceeded for quota '%s'.", e.Limit, e.Resource)
 }
 
 func (a *API) limits(c *call) error {

@@ -48,6 +48,8 @@ type Store interface {
 	Services(ctx context.Context) ([]model.Service, error)
 	SetNodeEnabled(ctx context.Context, host string, enabled bool, reason *string) error
 	SetNodeFrozen(ctx context.Context, host string, frozen bool) error
+	// ForgetPool lets a node take the pool that it finds; what was in the one before is lost.
+	ForgetPool(ctx context.Context, host string) error
 	// Allocated sums the sizes of volumes (GiB) and counts them by home.
 	Allocated(ctx context.Context) (map[string]Allocation, error)
 
@@ -73,7 +75,8 @@ type Allocation = model.Allocation
 
 // Scheduler does what takes more than the database: it chooses nodes and talks to them.
 type Scheduler interface {
-	// Create makes all volumes or none. image is nil for blank ones.
+	// Create makes all volumes or none. image is nil for blank ones. More than the
+	// project's quotas have room for are a *[model.QuotaError], and none is made.
 	Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
 	// Delete moves the volume to deleting (guarded; force skips the guard on status,
 	// never that on attachments) and returns; the rest goes on behind.
@@ -84,6 +87,13 @@ type Scheduler interface {
 	// Disconnect takes the attachment away, at the node first, then its row, and returns
 	// those that remain of the volume.
 	Disconnect(ctx context.Context, attachment uuid.UUID) ([]model.Attachment, error)
+	// Warm gives hosts a place in the image's tree that is kept while no volume needs it.
+	// An image that is not here is imported first: the status that is returned is not
+	// active then, and no host has been given a place. model.ErrInvalid names hosts that
+	// can't have one, and then none gets one.
+	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
+	// Unwarm lets hosts go again, as soon as no volume there needs the image.
+	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
 	// Healthy returns nil if the message bus can be reached.
 	Healthy(ctx context.Context) error
 }

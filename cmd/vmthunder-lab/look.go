@@ -65,7 +65,7 @@ func (a *app) log() *cobra.Command {
 					path = n.LogPath(args[1])
 				}
 			}
-			f, err := os.Open(path) //nolint:gosec // inside the laboratory's directory
+			f, err := os.Open(path)
 			if err != nil {
 				return err
 			}

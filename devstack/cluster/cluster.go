@@ -6,6 +6,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -192,12 +193,8 @@ func (c *Cluster) Configure(host string, set map[string]string) error {
 		c.opt.SetNode = map[string]map[string]string{}
 	}
 	m := map[string]string{}
-	for k, v := range c.opt.SetNode[host] {
-		m[k] = v
-	}
-	for k, v := range set {
-		m[k] = v
-	}
+	maps.Copy(m, c.opt.SetNode[host])
+	maps.Copy(m, set)
 	c.opt.SetNode[host] = m
 	return c.writeConfig(host)
 }
@@ -220,7 +217,7 @@ func (c *Cluster) StartAPI(ctx context.Context, i int) error {
 		}
 		resp, err := client.Get(c.url(i) + "/healthcheck")
 		if err != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // not yet
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK, nil
@@ -246,7 +243,15 @@ func (c *Cluster) StartAgent(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	_, err = n.Start(ctx, agentName, lab.Command{Argv: []string{c.Program("vmthunder-node"), "--config-file", c.ConfigPath(host)}})
+	// Its own copy: a node's kernel does not notice that a file of the host has changed.
+	const path = "/etc/vmthunder/vmthunder.conf"
+	if _, err := n.Run(ctx, "mkdir", "-p", filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := n.PutFile(ctx, c.ConfigPath(host), path); err != nil {
+		return err
+	}
+	_, err = n.Start(ctx, agentName, lab.Command{Argv: []string{c.Program("vmthunder-node"), "--config-file", path}})
 	return err
 }
 
@@ -278,7 +283,7 @@ func (c *Cluster) WaitNodes(ctx context.Context, count int) error {
 		var alive int
 		nodes, err := c.Admin().Nodes(ctx)
 		if err != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // not yet
 		}
 		for _, n := range nodes {
 			if n.Alive {

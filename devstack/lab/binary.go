@@ -52,7 +52,7 @@ func static(path string) error {
 	if err != nil {
 		return fmt.Errorf("%w: program %s: %w", ErrOptions, path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			return fmt.Errorf("%w: %s is not static; build it with CGO_ENABLED=0", ErrOptions, path)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 )
@@ -118,9 +119,7 @@ func (c *identityClient) ensure(ctx context.Context, collection, one string, wan
 			continue
 		}
 		body := object{"name": name}
-		for k, v := range extra {
-			body[k] = v
-		}
+		maps.Copy(body, extra)
 		var made map[string]struct{ ID string }
 		if _, err := c.do(ctx, http.MethodPost, "/"+collection, object{one: body}, &made); err != nil {
 			return nil, err

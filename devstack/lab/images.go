@@ -70,7 +70,7 @@ func (l *Lab) uploadImage(ctx context.Context, name, diskFormat, path string) (s
 	if len(found.Images) > 0 {
 		return found.Images[0].ID, nil
 	}
-	f, err := os.Open(path) //nolint:gosec // named by the caller
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
@@ -155,7 +155,7 @@ func BootVM(ctx context.Context, n *Node, device, id string, timeout time.Durati
 	boot, ok := w.result()
 	boot.Serial = w.text.String()
 	if !ok {
-		return boot, fmt.Errorf("virtual machine %s on %s of node %s did not boot in %.0f s (exit status %d, %v): %s%s",
+		return boot, fmt.Errorf("virtual machine %s on %s of node %s did not boot in %.0f s (exit status %d, %w): %s%s",
 			id, device, n.Name(), time.Since(start).Seconds(), code, err, strings.TrimSpace(stderr.String()), lastLines(boot.Serial, 15))
 	}
 	return boot, nil

@@ -81,7 +81,7 @@ func (l *Lab) python(ctx context.Context, log string, argv ...string) error {
 		return err
 	}
 	defer f.Close()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // Debian's programs
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = cleanEnv(filepath.Join(l.dir, "home"), "PYTHONWARNINGS=ignore"), "/"
 	cmd.Stdout, cmd.Stderr = f, f
 	if err := l.RunInside(cmd); err != nil {
@@ -158,7 +158,7 @@ func (l *Lab) startKeystone(ctx context.Context) error {
 func (l *Lab) startUWSGI(ctx context.Context, s Service, port int, wsgi, probe string, env ...string) error {
 	ini := filepath.Join(l.dir, "run", string(s)+"-uwsgi.ini")
 	text := fmt.Sprintf(uwsgiConf, port, wsgi, workers, s)
-	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil {
 		return err
 	}
 	p, err := l.startProc(spec{

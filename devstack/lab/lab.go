@@ -140,7 +140,7 @@ func prepare(o Options) (*Lab, error) {
 
 func (l *Lab) up(ctx context.Context, o Options) error {
 	for _, d := range []string{"run", "log", "nodes", "tmp", "home"} {
-		if err := os.MkdirAll(filepath.Join(l.dir, d), 0o755); err != nil { //nolint:gosec // user postgres passes through
+		if err := os.MkdirAll(filepath.Join(l.dir, d), 0o755); err != nil {
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func (l *Lab) memoryDir(nodes []NodeSpec) string {
 		need += uint64(m) << 20
 	}
 	var fs unix.Statfs_t
-	if unix.Statfs(shmDir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && fs.Bavail*uint64(fs.Bsize)*3/4 > need { //nolint:gosec // block sizes are positive
+	if unix.Statfs(shmDir, &fs) == nil && fs.Type == unix.TMPFS_MAGIC && fs.Bavail*uint64(fs.Bsize)*3/4 > need {
 		return filepath.Join(shmDir, "vmthunder-lab-"+l.st.ID)
 	}
 	return filepath.Join(l.dir, "mem")

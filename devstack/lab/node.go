@@ -166,7 +166,7 @@ func (l *Lab) register(s NodeSpec) (*Node, error) {
 
 // create makes what survives the node's boots: directory, disks, tap.
 func (n *Node) create(ctx context.Context) error {
-	if err := os.MkdirAll(n.SharePath(), 0o755); err != nil { //nolint:gosec // for a look
+	if err := os.MkdirAll(n.SharePath(), 0o755); err != nil {
 		return err
 	}
 	for letter, size := range map[byte]int64{'a': n.st.Pool, 'b': n.st.Cache, 'c': n.st.State} {
@@ -265,7 +265,7 @@ func (n *Node) writeConfig() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(n.dir(), "config.json")
-	return path, os.WriteFile(path, b, 0o644) //nolint:gosec // no secret
+	return path, os.WriteFile(path, b, 0o644)
 }
 
 // Kill is a power cut: SIGKILL to every process of the node. A node that is down stays
@@ -345,7 +345,7 @@ func (n *Node) Stop(ctx context.Context, name string, grace time.Duration) (int,
 
 // PutFile copies a file of the host into the node, with its mode.
 func (n *Node) PutFile(ctx context.Context, from, to string) error {
-	f, err := os.Open(from) //nolint:gosec // named by the caller
+	f, err := os.Open(from)
 	if err != nil {
 		return err
 	}

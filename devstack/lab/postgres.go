@@ -88,7 +88,7 @@ func (l *Lab) initPostgres(ctx context.Context, bin string, cred *syscall.Creden
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust", "--no-sync", "-U", "postgres") //nolint:gosec // Debian's initdb
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust", "--no-sync", "-U", "postgres")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	cmd.Env, cmd.Dir = cleanEnv(l.pgDir()), "/"
 	if out, err := cmd.CombinedOutput(); err != nil {

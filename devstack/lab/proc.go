@@ -119,7 +119,7 @@ func (p procID) gone(ctx context.Context) error {
 	// and socket; the state in /proc says Z as soon as the first thread has. The time
 	// limit is there to notice ctx.
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100) //nolint:gosec // a file descriptor
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
 		switch {
 		case n > 0:
 			return nil
@@ -265,7 +265,7 @@ func (l *Lab) startProc(s spec) (procID, error) {
 		return p, fmt.Errorf("start %s: %w%s", s.name, err, tail(s.log))
 	}
 	text := fmt.Sprintf("%d %d\n", p.Pid, p.Ticks)
-	if err := os.WriteFile(l.pidFile(s.name), []byte(text), 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(l.pidFile(s.name), []byte(text), 0o644); err != nil {
 		_ = l.killFamily(context.Background(), p)
 		return p, fmt.Errorf("start %s: %w", s.name, err)
 	}
@@ -303,7 +303,7 @@ func (l *Lab) stopProc(ctx context.Context, name string, sig syscall.Signal, gra
 
 // tail returns the last lines of a log for an error message.
 func tail(path string) string {
-	b, err := os.ReadFile(path) //nolint:gosec // the laboratory's own log
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}

@@ -44,7 +44,7 @@ func (l *Lab) startRabbit(ctx context.Context) error {
 	}
 	d := l.rabbitDir()
 	for _, s := range []string{"mnesia", "log", "gen"} {
-		if err := os.MkdirAll(filepath.Join(d, s), 0o755); err != nil { //nolint:gosec // for a look
+		if err := os.MkdirAll(filepath.Join(d, s), 0o755); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func (l *Lab) startReaper() error {
 		return err
 	}
 	l.leash = w
-	return os.WriteFile(l.pidFile("reaper"), []byte(fmt.Sprintf("%d %d\n", p.Pid, p.Ticks)), 0o644) //nolint:gosec // no secret
+	return os.WriteFile(l.pidFile("reaper"), []byte(fmt.Sprintf("%d %d\n", p.Pid, p.Ticks)), 0o644)
 }
 
 // RunReaper waits for the end of the laboratory's owner, which shows as the end of in,

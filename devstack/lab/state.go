@@ -100,7 +100,7 @@ func (l *Lab) save() error {
 		return err
 	}
 	tmp := filepath.Join(l.dir, stateFile+".new")
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("save laboratory: %w", err)
 	}
 	return os.Rename(tmp, filepath.Join(l.dir, stateFile))

@@ -58,7 +58,7 @@ func (l *Lab) useTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(l.st.Cache, 0o755); err != nil { //nolint:gosec // user postgres copies nothing, but may pass
+	if err := os.MkdirAll(l.st.Cache, 0o755); err != nil {
 		return err
 	}
 	dir := filepath.Join(l.st.Cache, "template-"+key)
@@ -79,7 +79,7 @@ func (l *Lab) useTemplate(ctx context.Context) error {
 	if err := copyTree(ctx, dir, l.dir); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(l.dir, templateMark), []byte(dir+"\n"), 0o644) //nolint:gosec // no secret
+	return os.WriteFile(filepath.Join(l.dir, templateMark), []byte(dir+"\n"), 0o644)
 }
 
 func (l *Lab) makeTemplate(ctx context.Context, dir string) error {
@@ -128,7 +128,7 @@ func withoutRabbit(in []Service) []Service {
 // copyTree copies the content of a directory with owners and modes, by reference where
 // the file system can.
 func copyTree(ctx context.Context, from, to string) error {
-	cmd := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", from+"/.", to) //nolint:gosec // the laboratory's own paths
+	cmd := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", from+"/.", to)
 	cmd.Env = cleanEnv("/root")
 	var out bytes.Buffer
 	cmd.Stderr = &out

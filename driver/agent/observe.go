@@ -99,7 +99,7 @@ func (a *Agent) observeImage(ctx context.Context, d model.DesiredImage, actual s
 	var err error
 	if g != nil {
 		var p driver.ImageProgress
-		err, p = g.imageState()
+		p, err = g.imageState()
 		if d.Role == model.RoleRoot {
 			o.Phase, o.Done, o.Total = p.Phase, p.Done, p.Total
 		}
@@ -116,7 +116,7 @@ func (a *Agent) observeImage(ctx context.Context, d model.DesiredImage, actual s
 	}
 	switch {
 	case d.State == model.Absent:
-		if images, _ := actual.Ids(); len(images[d.ID]) == 0 && actual.Gone[d.ID] {
+		if images, _ := actual.IDs(); len(images[d.ID]) == 0 && actual.Gone[d.ID] {
 			o.State = model.DeviceAbsent
 		}
 	case hopeless(err):
@@ -166,7 +166,7 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 		o.Error = err.Error()
 	}
 	name := driver.VolumeDevice(d.ID, driver.PartVolume)
-	_, volumes := actual.Ids()
+	_, volumes := actual.IDs()
 	stands := len(volumes[d.ID]) > 0
 	dev, ok := actual.Devices[name]
 	cow, cowStands := actual.Devices[driver.VolumeDevice(d.ID, driver.PartCow)]
@@ -189,7 +189,7 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 
 // unknown lists what stands under our names and no document mentions.
 func unknown(doc model.Desired, actual stack.Actual) []string {
-	images, volumes := actual.Ids()
+	images, volumes := actual.IDs()
 	for _, i := range doc.Images {
 		delete(images, i.ID)
 	}
@@ -212,10 +212,10 @@ func (g *group) isSettled() bool {
 	return g.settled
 }
 
-func (g *group) imageState() (error, driver.ImageProgress) { //nolint:revive // the error is data here
+func (g *group) imageState() (driver.ImageProgress, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.imageErr, g.progress
+	return g.progress, g.imageErr
 }
 
 func (g *group) volumeState(id string) error {

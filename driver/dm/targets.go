@@ -213,7 +213,7 @@ func ParseThin(s driver.Segment) (ThinTarget, error) {
 	if id >= 1<<24 {
 		a.fail()
 	}
-	t.ID = uint32(id) //nolint:gosec // just checked
+	t.ID = uint32(id)
 	return t, a.done(s, "thin")
 }
 
@@ -286,7 +286,7 @@ func (a *args) count() int {
 		a.bad = true
 		return 0
 	}
-	return int(n) //nolint:gosec // bounded by a slice's length
+	return int(n)
 }
 
 // done tells whether s is of type typ and all its parameters were read.

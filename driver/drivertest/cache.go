@@ -154,7 +154,7 @@ func (i *cacheImage) compare(path string, r cacheRead) {
 // volume is how many sectors a pass reads.
 func (i *cacheImage) volume() (sectors uint64) {
 	for _, r := range i.reads {
-		sectors += uint64(r.n) / 512 //nolint:gosec // positive
+		sectors += uint64(r.n) / 512
 	}
 	return sectors
 }
@@ -302,7 +302,7 @@ func cacheFresh(c cacheCase) {
 	first.warm(first.start())
 	first.stop(false)
 	for n, id := range []string{cacheImageA, cacheImageB, cacheImageA} {
-		i := c.image(id, uint64(n)+2, first.spec.Local) //nolint:gosec // small
+		i := c.image(id, uint64(n)+2, first.spec.Local)
 		path := i.start()
 		i.warm(path)
 		i.compare(path, cacheRead{0, cacheImageBytes})

@@ -59,7 +59,7 @@ func (s *imageSuite) content(n int) []byte {
 	for i := 0; i < n; i += 8192 {
 		if rnd.IntN(3) > 0 {
 			for j := i; j < min(i+8192, n); j++ {
-				b[j] = byte(rnd.Uint32()) //nolint:gosec // test data
+				b[j] = byte(rnd.Uint32())
 			}
 		}
 	}

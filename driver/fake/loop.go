@@ -119,7 +119,7 @@ func (l *Loop) Attach(ctx context.Context, backing string, o driver.LoopOptions)
 		view: driver.LoopDevice{Path: path, Backing: b.paths[0], ReadOnly: o.ReadOnly, Bytes: b.sectors * 512},
 		dev: &blockDevice{
 			paths: []string{path}, sectors: b.sectors, readOnly: o.ReadOnly, backing: b.home(),
-			number: dm.DevNumber{Major: loopMajor, Minor: uint32(n)}, //nolint:gosec // a small number
+			number: dm.DevNumber{Major: loopMajor, Minor: uint32(n)},
 		},
 	}
 	b.looped++

@@ -24,7 +24,7 @@ func (s *Store) adopt(ctx context.Context, src driver.ImageSource, report func(d
 	path := filepath.Join(s.o.FileStoreDir, src.ImageID)
 	f, st, err := openPlain(path)
 	if err != nil {
-		return false, nil //nolint:nilerr // not there, or not for us
+		return false, nil
 	}
 	defer func() { _ = f.Close() }()
 	if st.Size() != src.SizeBytes {

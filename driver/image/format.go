@@ -179,7 +179,7 @@ func inspectQcow2(r io.ReaderAt, size int64) (int64, error) {
 			return 0, unusable(Qcow2, "has unknown features %#x", features)
 		}
 	}
-	return int64(be.Uint64(h[24:])), nil //nolint:gosec // a negative one is refused
+	return int64(be.Uint64(h[24:])), nil
 }
 
 // inspectVHD follows Microsoft's "Virtual Hard Disk Image Format Specification".
@@ -221,5 +221,5 @@ func inspectVDI(r io.ReaderAt, size int64) (int64, error) {
 	if strings.Trim(string(h[0x1a8:0x1c8]), "\x00") != "" { // uuid_link, uuid_parent
 		return 0, unusable(VDI, "refers to another file")
 	}
-	return int64(le.Uint64(h[0x170:])), nil //nolint:gosec // a negative one is refused
+	return int64(le.Uint64(h[0x170:])), nil
 }

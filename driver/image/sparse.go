@@ -67,7 +67,7 @@ func space(err error) error {
 
 // syncDir makes renames and removals in a directory last.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // configured
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func syncDir(dir string) error {
 
 // syncFile pads a file to whole blocks and brings it to disk.
 func syncFile(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // ours
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func syncFile(path string, size int64) error {
 // writeFile replaces a small file as a whole.
 func writeFile(path string, data []byte) error {
 	tmp := path + tmpSuffix
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // ours
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return space(err)
 	}
@@ -102,7 +102,7 @@ func writeFile(path string, data []byte) error {
 
 // openPlain opens a regular file that is no symbolic link.
 func openPlain(path string) (*os.File, os.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // id is checked
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}

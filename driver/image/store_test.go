@@ -41,7 +41,7 @@ func noise(n int, seed uint64) []byte {
 	for i := 0; i < n; i += 16384 {
 		if r.IntN(3) > 0 {
 			for j := i; j < min(i+16384, n); j++ {
-				b[j] = byte(r.Uint32()) //nolint:gosec // test data
+				b[j] = byte(r.Uint32())
 			}
 		}
 	}

@@ -25,10 +25,10 @@ func inspectVMDK(r io.ReaderAt, size int64) (int64, error) {
 	case capacity == 0 || capacity > math.MaxInt64/sector:
 		// 0 makes qemu follow the descriptor's extents to other files.
 		return 0, unusable(VMDK, "has no sound capacity")
-	case at == 0 || n == 0 || n > most || at > uint64(size)/sector: //nolint:gosec // not negative
+	case at == 0 || n == 0 || n > most || at > uint64(size)/sector:
 		return 0, unusable(VMDK, "has no sound descriptor")
 	}
-	text, err := readAt(r, int64(at)*sector, int(n)*sector, size) //nolint:gosec // bounded above
+	text, err := readAt(r, int64(at)*sector, int(n)*sector, size)
 	if err != nil {
 		return 0, err
 	}
@@ -47,7 +47,7 @@ func inspectVMDK(r io.ReaderAt, size int64) (int64, error) {
 			return 0, unusable(VMDK, "has a footer other than its header")
 		}
 	}
-	return int64(capacity) * sector, nil //nolint:gosec // bounded above
+	return int64(capacity) * sector, nil
 }
 
 func inspectDescriptor(text string) error {

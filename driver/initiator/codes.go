@@ -32,8 +32,7 @@ const (
 
 // exitCode returns the code that iscsiadm ended with, -1 if it didn't run to its end.
 func exitCode(err error) int {
-	var e *command.ExitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*command.ExitError](err); ok {
 		return e.Code
 	}
 	return -1

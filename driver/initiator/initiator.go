@@ -63,8 +63,12 @@ func (o *Options) setDefaults() {
 		p *time.Duration
 		v time.Duration
 	}{
-		{&o.LoginTimeout, 3 * time.Second}, {&o.ReplacementTimeout, 2 * time.Second}, {&o.PingInterval, time.Second},
-		{&o.PingTimeout, time.Second}, {&o.CommandTimeout, 30 * time.Second}, {&o.LogoutTimeout, 20 * time.Second},
+		{&o.LoginTimeout, 3 * time.Second},
+		{&o.ReplacementTimeout, 2 * time.Second},
+		{&o.PingInterval, time.Second},
+		{&o.PingTimeout, time.Second},
+		{&o.CommandTimeout, 30 * time.Second},
+		{&o.LogoutTimeout, 20 * time.Second},
 	} {
 		if *d.p <= 0 {
 			*d.p = d.v

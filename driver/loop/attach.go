@@ -115,7 +115,7 @@ func bind(n int, backing *os.File, o driver.LoopOptions) (_ driver.LoopDevice, e
 	}
 	defer func() { _ = f.Close() }()
 
-	config := unix.LoopConfig{Fd: uint32(backing.Fd())} //nolint:gosec // a file descriptor
+	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
 	if o.ReadOnly {
 		config.Info.Flags |= flagReadOnly
 	}

@@ -55,7 +55,7 @@ func openDisk(path string, exclusive bool) (*disk, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.f.Close())
 	}
-	d.size = uint64(end) / blockLen * blockLen //nolint:gosec // a size
+	d.size = uint64(end) / blockLen * blockLen
 	return d, nil
 }
 
@@ -71,7 +71,7 @@ func aligned(n int) []byte {
 // read returns n bytes at offset; both are multiples of blockLen.
 func (d *disk) read(offset uint64, n int) ([]byte, error) {
 	b := aligned(n)
-	if _, err := d.f.ReadAt(b, int64(offset)); err != nil { //nolint:gosec // within the device
+	if _, err := d.f.ReadAt(b, int64(offset)); err != nil {
 		return nil, fmt.Errorf("read %s at %d: %w", d.f.Name(), offset, err)
 	}
 	return b, nil
@@ -81,7 +81,7 @@ func (d *disk) read(offset uint64, n int) ([]byte, error) {
 func (d *disk) write(offset uint64, data []byte) error {
 	b := aligned(len(data))
 	copy(b, data)
-	if _, err := d.f.WriteAt(b, int64(offset)); err != nil { //nolint:gosec // within the device
+	if _, err := d.f.WriteAt(b, int64(offset)); err != nil {
 		return fmt.Errorf("write %s at %d: %w", d.f.Name(), offset, err)
 	}
 	if err := d.f.Sync(); err != nil {

@@ -54,8 +54,7 @@ func (p *Pool) logicalVolume(ctx context.Context, vg string) (string, error) {
 		return res.Stdout, err
 	}
 	out, err := lvm("lvs", "--reportformat", "json", "-o", "lv_name,lv_tags", "--", vg)
-	var exit *command.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*command.ExitError](err); ok {
 		return "", fmt.Errorf("volume group %s: %w: %w", vg, err, driver.ErrUnavailable)
 	}
 	if err != nil {

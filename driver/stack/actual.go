@@ -91,9 +91,9 @@ func (a Actual) Parent(imageID string) (host string, healthy bool) {
 	return "", false
 }
 
-// Ids returns the images and volumes that anything stands for, besides files and
+// IDs returns the images and volumes that anything stands for, besides files and
 // deleted ones: what a document must mention, or it is unknown.
-func (a Actual) Ids() (images, volumes map[string][]string) {
+func (a Actual) IDs() (images, volumes map[string][]string) {
 	images, volumes = map[string][]string{}, map[string][]string{}
 	put := func(kind, id, what string) {
 		if kind == "image" {

@@ -149,7 +149,7 @@ func TestAbsentLeavesNothing(t *testing.T) {
 	mustSettle(t, k, d, v)
 	v.State, v.Hosts, d.State, d.Children = model.Absent, nil, model.Absent, nil
 	mustSettle(t, k, d, v)
-	images, volumes := k.actual.Ids()
+	images, volumes := k.actual.IDs()
 	if len(images)+len(volumes)+len(k.thins)+len(k.actual.Pages)+len(k.actual.Caches) != 0 {
 		t.Errorf("left: images %v volumes %v thins %v pages %v caches %v", images, volumes, k.thins, k.actual.Pages, k.actual.Caches)
 	}
@@ -159,7 +159,7 @@ func TestInactiveKeepsData(t *testing.T) {
 	k := newKernel()
 	mustSettle(t, k, relay(model.Present, "origin"), volume(volA, model.Present, 20))
 	mustSettle(t, k, relay(model.Present, "origin"), volume(volA, model.Inactive, 20))
-	if _, volumes := k.actual.Ids(); len(volumes) != 0 {
+	if _, volumes := k.actual.IDs(); len(volumes) != 0 {
 		t.Errorf("devices are left: %v", volumes)
 	}
 	if !k.thins[20] {

@@ -103,7 +103,7 @@ func children(s model.NodeState, image uuid.UUID) []model.Child {
 		is := func(h *string) bool { return h != nil && *h == host }
 		staying := c.Member.State != model.MemberLeaving
 		if c.Node.Initiator == "" || c.Member.Host == host ||
-			!is(c.Member.Parent) && !(staying && is(c.Member.Fallback)) && c.Member.ObservedParent != host {
+			!is(c.Member.Parent) && (!staying || !is(c.Member.Fallback)) && c.Member.ObservedParent != host {
 			continue
 		}
 		out = append(out, model.Child{

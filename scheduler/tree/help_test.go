@@ -25,7 +25,7 @@ func grown(t testing.TB, degree int, text string) tree.Observed {
 		p, kids, _ := strings.Cut(part, ":")
 		p = strings.TrimSpace(p)
 		see(p)
-		for _, k := range strings.Fields(kids) {
+		for k := range strings.FieldsSeq(kids) {
 			see(k)
 			parent[k] = p
 		}

@@ -51,7 +51,7 @@ func Return(o Observed, hosts ...string) Plan {
 			w.say(h, "nothing to do")
 			continue
 		}
-		e.state, e.accept = model.MemberJoining, true
+		e.state, e.accept, e.back = model.MemberJoining, true, true
 		if e.parent >= 0 {
 			p := &w.es[e.parent]
 			if p.attached {
@@ -66,6 +66,7 @@ func Return(o Observed, hosts ...string) Plan {
 			w.relieve(w.es[i].parent)
 		}
 	}
+	w.fits()
 	return w.plan()
 }
 

@@ -19,17 +19,23 @@ func Rebalance(o Observed) Plan {
 	}
 	w.bury()
 	w.raise()
+	w.fits()
+	return w.plan()
+}
+
+// fits takes the mark from those who are not one too many any more.
+func (w *work) fits() {
 	for i := range w.es {
 		e := &w.es[i]
 		if overDegree(e.reason) && e.parent >= 0 && w.es[e.parent].count() <= w.degree {
 			e.reason = strings.TrimPrefix(e.reason, OverDegree)
 		}
 	}
-	return w.plan()
 }
 
 // relieve moves children away from a member with too many: the dead first, then those
-// that are said to be too many, then small subtrees. Who is on its way out goes by itself.
+// that have just come back, whom nobody reads from, then those that are said to be too
+// many, then small subtrees. Who is on its way out goes by itself.
 func (w *work) relieve(p int32) {
 	pe := &w.es[p]
 	if pe.count() <= w.degree {
@@ -56,10 +62,12 @@ func (w *work) relieve(p int32) {
 			movable = append(movable, kid{k, 0})
 		case goes(e.state):
 			continue
-		case overDegree(e.reason):
+		case e.back && e.count() == 0:
 			movable = append(movable, kid{k, 1})
+		case overDegree(e.reason):
+			movable = append(movable, kid{k, 2})
 		default:
-			movable = append(movable, kid{k, 1 + int32(size(k))})
+			movable = append(movable, kid{k, 2 + int32(size(k))})
 		}
 		staying++
 	}

@@ -275,6 +275,28 @@ func TestReturnServes(t *testing.T) {
 	}
 }
 
+// In a chain the child of the dead takes a place over the degree; when the dead is back it is
+// not the living, whom somebody reads from, that moves again.
+func TestReturnGoesBelow(t *testing.T) {
+	o := grown(t, 1, "root: a; a: b; b: c")
+	o.Members = tree.Apply(o.Members, tree.PathLost(o, "b", "a"))
+	for i := range o.Members {
+		if o.Members[i].State == model.MemberPathLost {
+			o.Members[i].State = model.MemberActive
+		}
+	}
+	kill(o, "a")
+	o = after(t, o, tree.Lose(o, []string{"a"}))
+	revive(o, "a")
+	o = after(t, o, tree.Return(o, "a"))
+	want(t, o, `
+root
+└─ b
+   └─ c
+      └─ a joining
+`)
+}
+
 func TestLoseGoesToFallback(t *testing.T) {
 	o := grown(t, 2, "root: a b; a: c d; b: e")
 	member(o, "c").Fallback = new("e")

@@ -25,6 +25,7 @@ type entry struct {
 	reason     string
 	root       bool
 	alive      bool
+	back       bool // was dead until now
 	accept     bool // may take children
 	attached   bool // hangs on a root, in the tree as it is now
 	class      int8

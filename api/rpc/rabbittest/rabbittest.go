@@ -81,7 +81,7 @@ func New() (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{dir: dir, script: script}
-	if err := b.configure(); err == nil {
+	if err = b.configure(); err == nil {
 		err = b.Start()
 	}
 	if err != nil {

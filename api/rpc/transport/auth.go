@@ -18,7 +18,7 @@ func (a amqplain) Response() string {
 		b = append(b, byte(len(f[0])))
 		b = append(b, f[0]...)
 		b = append(b, 'S')
-		b = binary.BigEndian.AppendUint32(b, uint32(len(f[1]))) //nolint:gosec // a password
+		b = binary.BigEndian.AppendUint32(b, uint32(len(f[1])))
 		b = append(b, f[1]...)
 	}
 	return string(b)

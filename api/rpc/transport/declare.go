@@ -79,7 +79,7 @@ func declareExchange(ch *amqp.Channel, e rpc.Exchange) error {
 func declareQueue(ch *amqp.Channel, q rpc.Queue) error {
 	args := amqp.Table{}
 	if q.Expires > 0 {
-		args["x-expires"] = int32(min(q.Expires.Milliseconds(), 1<<31-1)) //nolint:gosec // bounded
+		args["x-expires"] = int32(min(q.Expires.Milliseconds(), 1<<31-1))
 	}
 	if q.Quorum {
 		args["x-queue-type"] = "quorum"

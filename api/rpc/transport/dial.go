@@ -22,7 +22,7 @@ type liveConn struct {
 
 func (c *liveConn) Write(p []byte) (int, error) {
 	if c.timeout > 0 {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 			return 0, err
 		}
 	}

@@ -90,7 +90,7 @@ func tlsFromQuery(u URL, base *tls.Config) (*tls.Config, error) {
 		c = base.Clone()
 	}
 	if ca := u.Query.Get("ssl_ca_file"); ca != "" {
-		pem, err := os.ReadFile(ca) //nolint:gosec // named by the operator
+		pem, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, fmt.Errorf("transport_url: ssl_ca_file: %w", err)
 		}

@@ -185,6 +185,11 @@ func (s *Store) SetNodeFrozen(_ context.Context, host string, frozen bool) error
 	return s.editNode(host, func(n *model.Node) { n.Frozen = frozen })
 }
 
+// ForgetPool implements v3.Store.
+func (s *Store) ForgetPool(_ context.Context, host string) error {
+	return s.editNode(host, func(n *model.Node) { n.PoolUUID, n.PoolState = "", "" })
+}
+
 // Messages implements v3.Store.
 func (s *Store) Messages(_ context.Context, q model.ListQuery) ([]model.Message, error) {
 	unlock, err := s.lock()

@@ -19,7 +19,7 @@ import (
 type Scheduler struct {
 	Store *Store
 	// BusErr is what Healthy returns, the others what the methods of their names return.
-	BusErr, CreateErr, ConnectErr, DisconnectErr error
+	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr error
 	// Calls lists what was called, for instance "connect <id>".
 	Calls []string
 }
@@ -43,6 +43,18 @@ func (s *Scheduler) Create(_ context.Context, vols []model.Volume, image *model.
 	}
 	if s.CreateErr != nil {
 		return nil, s.CreateErr
+	}
+	if len(vols) > 0 {
+		used := map[string]int64{}
+		for _, v := range s.Store.VolumeRows {
+			if v.ProjectID == vols[0].ProjectID {
+				used["volumes"]++
+				used["gigabytes"] += int64(v.SizeGiB)
+			}
+		}
+		if err := model.CheckQuota(s.Store.LimitRows, used, vols); err != nil {
+			return nil, err
+		}
 	}
 	out := make([]model.Volume, 0, len(vols))
 	for _, v := range vols {
@@ -79,6 +91,54 @@ func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, force bool) error {
 		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
 	}
 	s.Store.VolumeRows = slices.DeleteFunc(s.Store.VolumeRows, func(v model.Volume) bool { return v.ID == id })
+	return nil
+}
+
+// Warm implements v3.Scheduler: the hosts become members of an image that the store has
+// as active; one that it does not have is queued.
+func (s *Scheduler) Warm(_ context.Context, image model.Image, hosts []string) (model.ImageStatus, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("warm", hosts)
+	if err != nil {
+		return "", err
+	}
+	if s.WarmErr != nil {
+		return "", s.WarmErr
+	}
+	i := slices.IndexFunc(s.Store.ImageRows, func(i model.Image) bool { return i.ID == image.ID })
+	if i < 0 {
+		image.Status = model.ImageQueued
+		s.Store.ImageRows = append(s.Store.ImageRows, image)
+		return image.Status, nil
+	}
+	if st := s.Store.ImageRows[i].Status; st != model.ImageActive {
+		return st, nil
+	}
+	for _, h := range hosts {
+		s.Store.MemberRows = append(s.Store.MemberRows, model.Member{
+			ImageID: image.ID, Host: h, Role: model.RoleRelay, State: model.MemberJoining, Depth: 1, Pinned: true,
+		})
+	}
+	return model.ImageActive, nil
+}
+
+// Unwarm implements v3.Scheduler: the hosts are not pinned any more.
+func (s *Scheduler) Unwarm(_ context.Context, image uuid.UUID, hosts []string) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("unwarm", hosts)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(s.Store.ImageRows, func(i model.Image) bool { return i.ID == image }) {
+		return fmt.Errorf("image %s: %w", image, model.ErrNotFound)
+	}
+	for i := range s.Store.MemberRows {
+		if m := &s.Store.MemberRows[i]; m.ImageID == image && slices.Contains(hosts, m.Host) {
+			m.Pinned = false
+		}
+	}
 	return nil
 }
 

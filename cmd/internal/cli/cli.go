@@ -46,7 +46,7 @@ func execute(root *cobra.Command, args []string) int {
 		return exitOK
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) || errors.As(err, new(wire.ConfigError)) {
 		return exitUsage
 	}
 	return exitError

@@ -3,9 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"text/tabwriter"
 
@@ -49,10 +50,17 @@ func Operator(args []string) int {
 		}},
 	)
 	node := &cobra.Command{Use: "node", Short: "Nodes"}
-	node.AddCommand(listCommand("list", "List nodes", printNodes))
+	node.AddCommand(listCommand("list", "List nodes", printNodes), nodeShowCommand(), &cobra.Command{
+		Use: "forget-pool NODE", Short: "Have a node take the pool that it finds, after its disk was exchanged; what was in the old one is lost",
+		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			return ask(cmd.Context(), http.MethodPost, "nodes/"+url.PathEscape(args[0])+"/forget-pool", http.StatusAccepted, nil)
+		},
+	})
 	image := &cobra.Command{Use: "image", Short: "Images in the trees"}
-	image.AddCommand(listCommand("list", "List images and the progress of their imports", printImages))
-	root.AddCommand(db, conf, node, image, treeCommand())
+	image.AddCommand(listCommand("list", "List images and the progress of their imports", printImages), warmCommand(), releaseCommand())
+	volume := &cobra.Command{Use: "volume", Short: "Volumes"}
+	volume.AddCommand(whereCommand())
+	root.AddCommand(db, conf, node, image, volume, treeCommand())
 	return execute(root, args)
 }
 
@@ -124,23 +132,12 @@ func operatorAPI(ctx context.Context) (*gophercloud.ServiceClient, error) {
 
 // get asks the operator's part of the API.
 func get(ctx context.Context, path string, out any) error {
-	client, err := operatorAPI(ctx)
-	if err != nil {
-		return err
-	}
-	resp, err := client.Get(ctx, client.ServiceURL("vmthunder", path), out, &gophercloud.RequestOpts{OkCodes: []int{200}})
-	if resp != nil && resp.Body != nil {
-		defer func() { _ = resp.Body.Close() }()
-	}
-	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &code) {
-		var body map[string]struct{ Message string }
-		if json.Unmarshal(code.Body, &body) == nil {
-			for _, f := range body {
-				return fmt.Errorf("%s (%d)", f.Message, code.Actual)
-			}
-		}
-	}
+	return ask(ctx, http.MethodGet, path, http.StatusOK, out)
+}
+
+// ask sends a request to it; any status but the one wanted is an error, in the service's words.
+func ask(ctx context.Context, method, path string, status int, out any) error {
+	_, err := request(ctx, method, []string{"vmthunder", path}, nil, out, status)
 	return err
 }
 
@@ -189,20 +186,7 @@ func printNodes(ctx context.Context, w io.Writer, asJSON bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "HOST\tSTATE\tROLES\tZONE\tVOLUMES\tPOOL FREE\tPOOL\tCACHE\tTARGET\tADDRESS")
 	for _, n := range out.Nodes {
-		state, roles := "down", ""
-		if n.Alive {
-			state = "up"
-		}
-		if !n.Enabled {
-			state += ", disabled"
-		}
-		if n.Compute {
-			roles = "compute"
-		}
-		if n.Origin {
-			roles = join(roles, "origin")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s of %s\t%s\t%s\t%s\t%s\n", n.Host, state, roles, n.AvailabilityZone, n.Volumes,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s of %s\t%s\t%s\t%s\t%s\n", n.Host, state(n), roles(n), n.AvailabilityZone, n.Volumes,
 			size(n.PoolFree), size(n.PoolTotal), n.PoolState, n.CacheDriver, n.TargetHelper, n.Address)
 	}
 	return t.Flush()
@@ -242,17 +226,11 @@ func treeCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var out struct {
-			Image   view.Image    `json:"image"`
-			Members []view.Member `json:"members"`
-		}
+		var out treeBody
 		if err := get(cmd.Context(), "images/"+id+"/tree", &out); err != nil {
 			return err
 		}
-		if asJSON {
-			return printJSON(cmd.OutOrStdout(), out)
-		}
-		return drawTree(cmd.OutOrStdout(), out.Image, out.Members)
+		return printTree(cmd, out, asJSON)
 	}
 	return cmd
 }

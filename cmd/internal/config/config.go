@@ -109,6 +109,9 @@ func (c *Config) read(file string) []error {
 		if errors.Is(err, os.ErrNotExist) {
 			return []error{fmt.Errorf("configuration file %s is not there; a sample is etc/vmthunder/vmthunder.conf", file)}
 		}
+		if ini.IsErrDelimiterNotFound(err) { // which quotes the line, and that may hold a password
+			return []error{fmt.Errorf("configuration file %s: line %d is no NAME = VALUE", file, lineWithoutValue(file, err))}
+		}
 		return []error{fmt.Errorf("configuration file %s: %w", file, err)}
 	}
 	var errs []error
@@ -125,6 +128,21 @@ func (c *Config) read(file string) []error {
 		}
 	}
 	return errs
+}
+
+// lineWithoutValue finds the line that the parser stopped at; it does not tell its number.
+func lineWithoutValue(file string, err error) int {
+	var e ini.ErrDelimiterNotFound
+	b, readErr := os.ReadFile(file)
+	if !errors.As(err, &e) || readErr != nil {
+		return 0
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		if strings.TrimSpace(line) == strings.TrimSpace(e.Line) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func find(section, name string) (Option, bool) {

@@ -67,6 +67,10 @@ func TestSecretNotInError(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("error %v: want one, without the password", err)
 	}
+	_, err = Load(write(t, "[keystone_authtoken]\npassword hunter2\n"))
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("error %v: want the line's number, not its text", err)
+	}
 }
 
 func TestMissingFile(t *testing.T) {

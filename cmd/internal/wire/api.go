@@ -29,7 +29,7 @@ const Binary = "vmthunder-api"
 // openDatabase connects to Postgres.
 func openDatabase(ctx context.Context, c *config.Config) (*db.Store, error) {
 	if c.Database == "" {
-		return nil, errors.New("[database] connection is not set: postgresql://USER:PASSWORD@HOST/DATABASE")
+		return nil, configError("[database] connection is not set: postgresql://USER:PASSWORD@HOST/DATABASE")
 	}
 	store, err := db.Open(ctx, c.Database, db.Options{MaxOpen: c.DatabasePool, QuotaDefaults: map[string]int64{
 		"volumes": int64(c.QuotaVolumes), "gigabytes": int64(c.QuotaGigabytes), "snapshots": int64(c.QuotaSnapshots),
@@ -61,6 +61,12 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if err := Identity(c); err != nil {
 		return err
 	}
+	// The bus is connected to in the background: an error is one of the configuration.
+	bus, err := OpenBus(c, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = bus.Close() }()
 	store, err := openDatabase(ctx, c)
 	if err != nil {
 		return err
@@ -72,11 +78,6 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if _, err := store.EnsureType(ctx, c.DefaultType); err != nil {
 		return fmt.Errorf("volume type %s: %w", c.DefaultType, err)
 	}
-	bus, err := OpenBus(c, log)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = bus.Close() }()
 
 	sched := scheduler.New(SchedulerStore(store), nodes{bus}, scheduler.Options{
 		Host: c.Host, Binary: Binary, Degree: c.TreeDegree, MaxImageBytes: int64(c.MaxImageGiB) << 30,
@@ -124,7 +125,7 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, lo
 	if c.AuthStrategy == "keystone" {
 		k := c.Keystone
 		if k.AuthURL == "" || k.Username == "" {
-			return nil, errors.New("[keystone_authtoken] auth_url, username and password are not set")
+			return nil, configError("[keystone_authtoken] auth_url, username and password are not set")
 		}
 		client := keystone.New(keystone.Config{
 			AuthURL: k.AuthURL, WWWAuthenticate: k.AuthenticateURI, Username: k.Username, Password: k.Password,

@@ -43,7 +43,7 @@ type Bus struct {
 func OpenBus(c *config.Config, log *logrus.Entry) (*Bus, error) {
 	t, err := transport.Open(c.TransportURL, transport.Options{Log: log, RetryMax: 5 * time.Second})
 	if err != nil {
-		return nil, fmt.Errorf("[DEFAULT] transport_url: %w", err)
+		return nil, configError("[DEFAULT] transport_url: %w", err)
 	}
 	client, err := rpc.NewClient(t, rpc.ClientOptions{
 		Exchange: c.ControlExchange, Flags: flags(c), Errors: errorsOnBus, Timeout: c.RPCTimeout,

@@ -34,3 +34,13 @@ func Log(c *config.Config) (*logrus.Entry, error) {
 	}
 	return logrus.NewEntry(l), nil
 }
+
+// ConfigError is an error that a change of the configuration mends, and trying again doesn't.
+type ConfigError struct{ error }
+
+func (e ConfigError) Unwrap() error { return e.error }
+
+// configError makes one.
+func configError(format string, args ...any) error {
+	return ConfigError{fmt.Errorf(format, args...)}
+}

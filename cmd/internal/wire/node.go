@@ -33,18 +33,18 @@ func Node(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 		return err
 	}
 	if c.Node.TargetIP == "" {
-		return fmt.Errorf("this host has no address that others could reach; set [DEFAULT] my_ip")
+		return configError("this host has no address that others could reach; set [DEFAULT] my_ip")
 	}
 	log = log.WithField("node", c.Host)
-	d, reason, err := drivers(ctx, c, log)
-	if err != nil {
-		return err
-	}
 	bus, err := OpenBus(c, log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = bus.Close() }()
+	d, reason, err := drivers(ctx, c, log)
+	if err != nil {
+		return err
+	}
 	a := agent.New(agent.Config{
 		Host: c.Host, Address: net.JoinHostPort(c.Node.TargetIP, strconv.Itoa(c.Node.TargetPort)),
 		AvailabilityZone: c.AvailabilityZone, Rack: c.Node.Rack, Origin: c.Node.Origin, Compute: c.Node.Compute,
@@ -79,7 +79,7 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 	if c.Node.PoolDevice != "" {
 		d.Pool = pool.New(pool.Config{Device: c.Node.PoolDevice}, mapper, loops, run)
 	} else if c.Node.Compute {
-		return d, "", fmt.Errorf("[node] pool_device is not set: name a blank disk for volumes, or set compute = false")
+		return d, "", configError("[node] pool_device is not set: name a blank disk for volumes, or set compute = false")
 	}
 	candidates := []cache.Driver{
 		dmcache.New(dmcache.Config{DM: mapper}), flashcache.New(flashcache.Config{DM: mapper}), none.Cache{},

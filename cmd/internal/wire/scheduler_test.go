@@ -39,14 +39,13 @@ type site struct {
 
 // simAgent is a node without a kernel: what its document says stands.
 type simAgent struct {
-	host     string
-	doc      model.Desired
-	boot     string
-	down     bool
-	busy     map[string]bool // volumes that something holds open
-	lost     map[string]bool // images whose parent is out of reach
-	pool     string
-	children map[string][]string
+	host string
+	doc  model.Desired
+	boot string
+	down bool
+	busy map[string]bool // volumes that something holds open
+	lost map[string]bool // images whose parent is out of reach
+	pool string
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {

@@ -103,7 +103,7 @@ func (f *frameWriter) write(k kind, p []byte) error {
 	for first := true; first || len(p) > 0; first = false {
 		n := min(len(p), maxFrame)
 		head := [5]byte{byte(k)}
-		binary.BigEndian.PutUint32(head[1:], uint32(n)) //nolint:gosec // n <= maxFrame
+		binary.BigEndian.PutUint32(head[1:], uint32(n))
 		if _, err := f.w.Write(append(head[:], p[:n]...)); err != nil {
 			return err
 		}

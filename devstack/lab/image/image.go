@@ -139,7 +139,7 @@ func Build(ctx context.Context, dir string, progress func(format string, args ..
 	if err != nil {
 		return nil, fmt.Errorf("boot image: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a cache for all
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	final := filepath.Join(dir, "image-"+key)
@@ -174,7 +174,7 @@ func Build(ctx context.Context, dir string, progress func(format string, args ..
 }
 
 func load(dir string) (*Image, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "image.json")) //nolint:gosec // the laboratory's cache
+	b, err := os.ReadFile(filepath.Join(dir, "image.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func load(dir string) (*Image, error) {
 
 func (in inputs) build(ctx context.Context, work string) error {
 	root := filepath.Join(work, "root")
-	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // becomes the guest's root
+	if err := os.MkdirAll(root, 0o755); err != nil {
 		return err
 	}
 	img := Image{Size: Size, Cold: "cold"}
@@ -230,7 +230,7 @@ func (in inputs) build(ctx context.Context, work string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(work, "image.json"), b, 0o644) //nolint:gosec // no secret
+	return os.WriteFile(filepath.Join(work, "image.json"), b, 0o644)
 }
 
 // Content is the content of a file of the image: the same pseudo-random bytes in every
@@ -250,14 +250,14 @@ func fillRoot(root string) (map[string]string, error) {
 		sum := sha256.Sum256(b)
 		sums[name] = hex.EncodeToString(sum[:])
 		fmt.Fprintf(&list, "%s  %s\n", sums[name], name)
-		if err := os.WriteFile(filepath.Join(root, name), b, 0o644); err != nil { //nolint:gosec // the guest's
+		if err := os.WriteFile(filepath.Join(root, name), b, 0o644); err != nil {
 			return nil, err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "cold"), Content("cold", coldSize), 0o644); err != nil { //nolint:gosec // the guest's
+	if err := os.WriteFile(filepath.Join(root, "cold"), Content("cold", coldSize), 0o644); err != nil {
 		return nil, err
 	}
-	return sums, os.WriteFile(filepath.Join(root, "SHA256SUMS"), []byte(list.String()), 0o644) //nolint:gosec // the guest's
+	return sums, os.WriteFile(filepath.Join(root, "SHA256SUMS"), []byte(list.String()), 0o644)
 }
 
 func (in inputs) buildFAT(ctx context.Context, work, fat string) error {
@@ -266,7 +266,7 @@ func (in inputs) buildFAT(ctx context.Context, work, fat string) error {
 		return err
 	}
 	conf := filepath.Join(work, "syslinux.cfg")
-	if err := os.WriteFile(conf, []byte(syslinuxConf), 0o644); err != nil { //nolint:gosec // no secret
+	if err := os.WriteFile(conf, []byte(syslinuxConf), 0o644); err != nil {
 		return err
 	}
 	if err := sparse(fat, fatSize); err != nil {
@@ -285,11 +285,11 @@ func (in inputs) buildFAT(ctx context.Context, work, fat string) error {
 }
 
 func assemble(raw, mbrCode, fat, ext4 string) error {
-	code, err := os.ReadFile(mbrCode) //nolint:gosec // syslinux's own
+	code, err := os.ReadFile(mbrCode)
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(raw) //nolint:gosec // in the cache
+	f, err := os.Create(raw)
 	if err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ func assemble(raw, mbrCode, fat, ext4 string) error {
 
 // copySparse copies a file to an offset of another and leaves holes where it is zero.
 func copySparse(to *os.File, at int64, path string) error {
-	f, err := os.Open(path) //nolint:gosec // in the cache
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func copySparse(to *os.File, at int64, path string) error {
 }
 
 func sparse(path string, size int64) error {
-	f, err := os.Create(path) //nolint:gosec // in the cache
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
@@ -350,7 +350,7 @@ func sparse(path string, size int64) error {
 }
 
 func sumFile(path string) (string, error) {
-	f, err := os.Open(path) //nolint:gosec // in the cache
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
@@ -363,7 +363,7 @@ func sumFile(path string) (string, error) {
 }
 
 func run(ctx context.Context, argv ...string) error {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // programs found above
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLS_SKIP_CHECK=1", "E2FSPROGS_FAKE_TIME=1700000000", "SOURCE_DATE_EPOCH=1700000000"}
 	if p := os.Getenv("PATH"); p != "" {
 		cmd.Env[0] = "PATH=" + p

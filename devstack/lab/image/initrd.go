@@ -94,5 +94,5 @@ func (in inputs) buildInitrd(path string) error {
 	if err := c.close(); err != nil {
 		return err
 	}
-	return os.WriteFile(path, buf.Bytes(), 0o644) //nolint:gosec // no secret
+	return os.WriteFile(path, buf.Bytes(), 0o644)
 }

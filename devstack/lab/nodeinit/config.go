@@ -39,7 +39,7 @@ type Config struct {
 }
 
 func parseCmdline(s string) (path string) {
-	for _, f := range strings.Fields(s) {
+	for f := range strings.FieldsSeq(s) {
 		if v, ok := strings.CutPrefix(f, ConfigParam+"="); ok {
 			path = v
 		}

@@ -126,7 +126,7 @@ func buildRoot(cfg Config) error {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
 	for _, d := range []string{"/mnt/up", "/mnt/wk", "/mnt/root"} {
-		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // a root directory
+		if err := os.Mkdir(d, 0o755); err != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func buildRoot(cfg Config) error {
 			continue
 		}
 		at := root + m.target
-		if err := os.MkdirAll(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // mount points
+		if err := os.MkdirAll(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			if m.fstype == "debugfs" || m.fstype == "cgroup2" {
 				continue
 			}
@@ -181,7 +181,7 @@ func identity(cfg Config) error {
 		return fmt.Errorf("set host name: %w", err)
 	}
 	for _, d := range []string{"/run/lock", "/run/user", "/etc/target", "/etc/iscsi", "/var/lock", "/var/lib/vmthunder"} {
-		if err := os.MkdirAll(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // as on any Debian
+		if err := os.MkdirAll(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
@@ -198,7 +198,7 @@ func identity(cfg Config) error {
 	for path, text := range files {
 		// Remove first: some are links to places that do not exist here.
 		_ = os.Remove(path)
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // world-readable on any Debian
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -248,7 +248,7 @@ func iscsidConf(conf string) string {
 // modules loads kernel modules, and shows their folder where modprobe looks, for those
 // that are wanted later.
 func modules(t moduleTree, names []string) error {
-	if err := os.MkdirAll("/lib/modules", 0o755); err != nil { //nolint:gosec // as on any Debian
+	if err := os.MkdirAll("/lib/modules", 0o755); err != nil {
 		return err
 	}
 	link := filepath.Join("/lib/modules", filepath.Base(t.dir))
@@ -292,7 +292,7 @@ func mountState() error {
 func run(ctx context.Context, argv ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // constant names
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("start %s: %w", argv[0], err)

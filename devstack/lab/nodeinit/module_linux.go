@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func openModules() (moduleTree, error) {
 		return moduleTree{}, err
 	}
 	dir := filepath.Join(umlModules, unix.ByteSliceToString(u.Release[:]))
-	b, err := os.ReadFile(filepath.Join(dir, "modules.dep")) //nolint:gosec // the kernel's own
+	b, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return moduleTree{}, fmt.Errorf("kernel modules: %w", err)
 	}
@@ -59,8 +60,8 @@ func (t moduleTree) load(name string) error {
 		return fmt.Errorf("module %s: %w", name, os.ErrNotExist)
 	}
 	deps := t.deps[moduleName(name)]
-	for i := len(deps) - 1; i >= 0; i-- { // modules.dep lists the last to be loaded first
-		if err := t.insert(deps[i]); err != nil {
+	for _, dep := range slices.Backward(deps) { // modules.dep lists the last to be loaded first
+		if err := t.insert(dep); err != nil {
 			return err
 		}
 	}

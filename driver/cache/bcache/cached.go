@@ -95,7 +95,7 @@ func (c *Cache) seal(b cached) (err error) {
 		return fmt.Errorf("seal cached device: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	fd := int(f.Fd()) //nolint:gosec // a file descriptor
+	fd := int(f.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.BLKROSET, 1); err != nil {
 		return fmt.Errorf("make %s read-only: %w", b.path(), err)
 	}
@@ -152,7 +152,7 @@ func (b cached) forget() {
 		return
 	}
 	defer func() { _ = f.Close() }()
-	_ = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0) //nolint:gosec // a file descriptor
+	_ = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
 }
 
 // detach drops the device's content from its set and waits for that.

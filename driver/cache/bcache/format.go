@@ -64,7 +64,7 @@ func newCache(bytes int64, set, device uuid.UUID) (Superblock, error) {
 	if bytes < MinCacheBytes {
 		return Superblock{}, fmt.Errorf("cache device of %d MiB is too small: at least %d MiB", bytes>>20, MinCacheBytes>>20)
 	}
-	sectors := uint64(bytes) / 512 //nolint:gosec // positive
+	sectors := uint64(bytes) / 512
 	bucket := uint64(maxBucketSectors)
 	for bucket > minBucketSectors && sectors/bucket < wantBuckets {
 		bucket /= 2
@@ -76,7 +76,7 @@ func newCache(bytes int64, set, device uuid.UUID) (Superblock, error) {
 		Label:         SetLabel,
 		Buckets:       sectors / bucket,
 		BlockSectors:  BlockSectors,
-		BucketSectors: uint16(bucket), //nolint:gosec // at most 1024
+		BucketSectors: uint16(bucket),
 		InSet:         1,
 		// The superblock ends at sector 16 and must end before this.
 		FirstBucket: 1,

@@ -186,7 +186,7 @@ func (s Superblock) Encode() []byte {
 	le.PutUint32(b[offMount:], s.LastMount)
 	le.PutUint16(b[offFirst:], s.FirstBucket)
 	journal := s.Journal[:min(len(s.Journal), maxJournal)]
-	le.PutUint16(b[offKeys:], uint16(len(journal))) //nolint:gosec // at most 256
+	le.PutUint16(b[offKeys:], uint16(len(journal)))
 	for i, bucket := range journal {
 		le.PutUint64(b[offJournal+8*i:], bucket)
 	}

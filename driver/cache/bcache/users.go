@@ -48,7 +48,7 @@ func (c *Cache) user(b cached, own *os.File) string {
 	if holders, err := os.ReadDir(c.sys.path("block", b.name, "holders")); err == nil && len(holders) > 0 {
 		return holders[0].Name()
 	}
-	loops, _ := filepath.Glob(c.sys.path("block", "loop*", "loop", "backing_file")) //nolint:errcheck // the pattern is good
+	loops, _ := filepath.Glob(c.sys.path("block", "loop*", "loop", "backing_file"))
 	for _, l := range loops {
 		if backing, err := readAttr(l); err == nil && backing == b.path() {
 			return filepath.Base(filepath.Dir(filepath.Dir(l)))
@@ -58,7 +58,7 @@ func (c *Cache) user(b cached, own *os.File) string {
 	if own != nil {
 		self = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), own.Fd())
 	}
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") //nolint:errcheck // the pattern is good
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err != nil || fd == self || (to != b.path() && !strings.HasPrefix(to, b.path()+"p")) {
 			continue

@@ -88,8 +88,10 @@ func (f *fakeFS) mkdir(p string) error {
 		groups = []string{"statistics"}
 	case reACL.MatchString(p):
 		groups = []string{"auth", "attrib"}
-		attrs = map[string]string{"auth/userid": "\n", "auth/password": "\n", "attrib/nopin_timeout": "15\n", "attrib/nopin_response_timeout": "30\n",
-			"cmdsn_depth": "64\n", "info": "No active iSCSI Session for Initiator Endpoint: " + path.Base(p) + "\n"}
+		attrs = map[string]string{
+			"auth/userid": "\n", "auth/password": "\n", "attrib/nopin_timeout": "15\n", "attrib/nopin_response_timeout": "30\n",
+			"cmdsn_depth": "64\n", "info": "No active iSCSI Session for Initiator Endpoint: " + path.Base(p) + "\n",
+		}
 	case reMapped.MatchString(p):
 		groups = []string{"statistics"}
 		attrs = map[string]string{"write_protect": "0\n"}

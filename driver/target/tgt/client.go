@@ -129,7 +129,7 @@ func encode(r request, params string) ([]byte, error) {
 	if len(body) > maxParams {
 		return nil, fmt.Errorf("tgtd: request of %d bytes is too long", len(body))
 	}
-	r.Len = uint32(binary.Size(r) + len(body)) //nolint:gosec // bounded above
+	r.Len = uint32(binary.Size(r) + len(body))
 	var b bytes.Buffer
 	if err := binary.Write(&b, binary.NativeEndian, r); err != nil {
 		return nil, fmt.Errorf("tgtd: encode request: %w", err)

@@ -90,7 +90,7 @@ func (f *fakeTgtd) find(tid int32) *fakeTarget {
 }
 
 func option(params, key string) string {
-	for _, p := range strings.Split(params, ",") {
+	for p := range strings.SplitSeq(params, ",") {
 		if v, ok := strings.CutPrefix(p, key+"="); ok {
 			return v
 		}

@@ -162,14 +162,3 @@ func listens(portals []netip.AddrPort, want netip.AddrPort) bool {
 	}
 	return false
 }
-
-// parseAccounts reads the answer to "show accounts".
-func parseAccounts(text string) []string {
-	var all []string
-	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(line, "    "); ok {
-			all = append(all, strings.TrimRight(name, "\n"))
-		}
-	}
-	return all
-}

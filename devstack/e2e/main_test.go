@@ -1,0 +1,14 @@
+//go:build lab
+
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"github.com/vmthunder/vmthunder/devstack/lab"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(lab.Main(m, lab.Options{Name: "e2e", Services: lab.AllServices(), Nodes: nodeSpecs(), Images: true}))
+}
