@@ -16,7 +16,7 @@ demo: packages ## Show the whole line on this machine: image, 100 volumes, VMs t
 	$(GO) run ./cmd/vmthunder-demo
 
 .PHONY: test
-test: packages vet test-unit test-rabbit test-kernel test-lab ## All tests; what CI runs
+test: packages vet test-unit test-client test-rabbit test-kernel test-lab ## All tests; what CI runs
 
 .PHONY: packages
 packages: ## Install what building, testing and the laboratory need (Debian 12, root)
@@ -35,6 +35,10 @@ vet: ## go vet with every build tag, and formatting
 .PHONY: test-unit
 test-unit: ## Unit and Postgres tests, with the race detector, in random order
 	$(TEST) -race -shuffle=on ./...
+
+.PHONY: test-client
+test-client: ## The extension of the openstack command
+	cd cmd/python-vmthunderclient && env -u PYTHONPATH -u PYTHONHOME /usr/bin/python3 -m unittest discover
 
 .PHONY: test-rabbit
 test-rabbit: ## The message bus on a real RabbitMQ, and against oslo.messaging

@@ -25,7 +25,7 @@ packages() {
 	postgres) echo postgresql-15 ;;
 	rabbit) echo rabbitmq-server ;;
 	openstack) echo postgresql-15 memcached uwsgi-core uwsgi-plugin-python3 python3-psycopg2 python3-pymemcache \
-		python3-memcache python3-keystone glance-common python3-openstackclient qemu-utils ;;
+		python3-memcache python3-keystone glance-common python3-openstackclient python3-pip qemu-utils ;;
 	image) echo linux-image-amd64 busybox-static syslinux syslinux-common mtools dosfstools e2fsprogs qemu-utils qemu-system-x86 ;;
 	build) echo make git ca-certificates gcc libc6-dev ;;
 	*) return 1 ;;

@@ -1,0 +1,1 @@
+"""Many volumes at once for the openstack command; see command.py."""
