@@ -87,7 +87,7 @@ func TestDataAgentRestart(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		img := s.image(t, 64*mib) // a new one, that no cache holds
 		as := s.chain(t, img, n1, n2)
-		s.settled(t) // who may log in comes last
+		s.settled(t)
 		before := map[string]string{}
 		for _, n := range []string{n1, n2, origin} {
 			before[n] = s.kernelState(t, n)
@@ -180,7 +180,7 @@ func (s *site) shape(t testing.TB, link, rate string) {
 }
 
 // kernelState describes all that the agent makes, with what would change if it were made anew:
-// numbers of devices and sessions, tables, bindings, targets with who may log in.
+// numbers of devices and sessions, tables, bindings, and who is logged in where. Who else may log in is the control plane's to change.
 func (s *site) kernelState(t *testing.T, node string) string {
 	t.Helper()
 	return s.run(t, node, `
@@ -188,7 +188,7 @@ dmsetup info -c --noheadings -o name,major,minor,uuid | sort
 dmsetup table | sort
 for d in /sys/block/loop*/loop/backing_file; do read -r f <$d 2>/dev/null && echo "$d $f"; done
 for d in /sys/class/iscsi_session/*; do [ -e "$d" ] && read -r n <$d/targetname && echo "$d $n"; done
-for d in /sys/kernel/config/target/iscsi/iqn*/tpgt_1/acls/*/info; do [ -e "$d" ] && echo "$d" && grep 'Session ID\|State' "$d"; done
+for d in /sys/kernel/config/target/iscsi/iqn*/tpgt_1/acls/*/info; do grep -q 'LIO Session ID' "$d" 2>/dev/null && echo "$d" && grep 'Session ID\|State' "$d"; done
 true`)
 }
 

@@ -226,7 +226,7 @@ func (f *faults) fails(volume string, within time.Duration, words ...string) {
 	}
 }
 
-// gib makes a volume and does not wait.
+// ask makes a volume of so many GiB and does not wait.
 func (f *faults) ask(image string, gib int) string {
 	f.t.Helper()
 	v, err := f.admin.CreateVolume(limit(f.t, time.Minute), f.t.Name(), image, gib)

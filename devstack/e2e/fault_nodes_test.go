@@ -50,7 +50,11 @@ func TestFaultOriginDown(t *testing.T) {
 	f.control(map[string]string{"scheduler.service_down_time": "5", "scheduler.attach_timeout": "8"})
 	img := f.image(t, 16*mib)
 	warm := f.newAttached(t, img.id, n1)
-	f.same(t, n1, warm.device, 0, img.bytes)
+	// Read twice: bcache does not keep the first bucket, 512 KiB, of what a new set is given.
+	for range 2 {
+		f.same(t, n1, warm.device, 0, img.bytes)
+		f.run(t, n1, "echo 3 > /proc/sys/vm/drop_caches")
+	}
 	second := f.create(t, img.id)
 	cold := f.create(t, img.id)
 
@@ -68,13 +72,7 @@ func TestFaultOriginDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = f.connect(f.admin, id, cold, n2)
-	if err == nil {
-		// Node2 reads through node1, which has all of it.
-		t.Log("the cold attachment was granted: node1 has what it needs")
-	} else {
-		refused(t, err, http.StatusInternalServerError, "Unable to update attachment.")
-		t.Log(err)
-	}
+	refused(t, err, http.StatusInternalServerError, "Unable to update attachment.", "nobody who has image "+img.id+" is alive")
 
 	if err := f.c.Reboot(limit(t, 2*time.Minute), origin); err != nil {
 		t.Fatal(err)

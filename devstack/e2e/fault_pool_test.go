@@ -100,7 +100,7 @@ func TestFaultPoolFull(t *testing.T) {
 	f.write(t, n3, keep.device, 64*mib, kept)
 	f.write(t, n3, spare.device, 64*mib, pattern(96*mib, 2))
 
-	// 220 MiB: more than there is, and less than there will be.
+	// 150 MiB: more than is left, and less than will be.
 	n := f.node(t, n3)
 	if _, err := n.Start(limit(t, time.Minute), "filler", lab.Command{Argv: []string{"sh", "-c",
 		"dd if=/dev/zero bs=1M count=150 status=none | tr '\\000' '\\132' | dd of=" + fill.device + " bs=1M count=150 seek=64 iflag=fullblock oflag=direct"}}); err != nil {

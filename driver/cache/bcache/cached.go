@@ -136,23 +136,7 @@ func (c *Cache) attach(ctx context.Context, b cached, set Set) error {
 	if err != nil && b.set() == set.UUID {
 		err = nil // somebody (udev) was faster
 	}
-	if err == nil {
-		b.forget()
-	}
 	return err
-}
-
-// forget drops what the kernel has read of the device before the set was there: the blocks
-// in which it looks for partitions. They are in RAM and not in the cache, so once they are
-// evicted they would have to be fetched again, from a parent that may be gone by then. It is
-// no error if that can't be done.
-func (b cached) forget() {
-	f, err := os.Open(b.path())
-	if err != nil {
-		return
-	}
-	defer func() { _ = f.Close() }()
-	_ = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
 }
 
 // detach drops the device's content from its set and waits for that.
