@@ -21,7 +21,7 @@ GROUPS_ALL='lab postgres rabbit openstack image build'
 
 packages() {
 	case $1 in
-	lab) echo user-mode-linux iproute2 kmod e2fsprogs open-iscsi tgt dmsetup bcache-tools fio ca-certificates busybox-static ;;
+	lab) echo user-mode-linux iproute2 kmod e2fsprogs open-iscsi tgt dmsetup bcache-tools thin-provisioning-tools fio ca-certificates busybox-static ;;
 	postgres) echo postgresql-15 ;;
 	rabbit) echo rabbitmq-server ;;
 	openstack) echo postgresql-15 memcached uwsgi-core uwsgi-plugin-python3 python3-psycopg2 python3-pymemcache \

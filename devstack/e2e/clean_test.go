@@ -17,7 +17,11 @@ import (
 // looks in the kernel and on the disk and asks the product nothing.
 const leftovers = `
 dmsetup ls 2>/dev/null | awk '/^No devices/ {next} $1 !~ /^vmthunder-pool/ {print "dm " $1}'
-dmsetup status vmthunder-pool 2>/dev/null | awk '$6 !~ /^0\// {print "blocks in the pool " $6}'
+command -v thin_ls >/dev/null || echo "no thin_ls here: install thin-provisioning-tools"
+if dmsetup message vmthunder-pool 0 reserve_metadata_snap 2>/dev/null; then
+  thin_ls --no-headers -m -o DEV /dev/mapper/vmthunder-pool-meta | sed 's/^/thin device /'
+  dmsetup message vmthunder-pool 0 release_metadata_snap
+fi
 for d in /sys/block/loop*/loop/backing_file; do
   if read -r f <$d 2>/dev/null; then
     case "$f" in *.img) ;; *) echo "loop $d $f" ;; esac
