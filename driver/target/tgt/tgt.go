@@ -249,7 +249,13 @@ func (h *Helper) Remove(ctx context.Context, iqn string) error {
 		return err
 	}
 	return h.do(ctx, iqn, func() error {
-		if err := h.remove(ctx, iqn); err != nil {
+		err := h.remove(ctx, iqn)
+		if err != nil && ctx.Err() != nil && !errors.Is(err, driver.ErrBusy) {
+			// The time was over in the middle of a question to tgtd, not between two: the
+			// target has not let go all the same.
+			err = fmt.Errorf("%w: %w", driver.ErrBusy, err)
+		}
+		if err != nil {
 			return fmt.Errorf("remove target %s: %w", iqn, err)
 		}
 		return nil
