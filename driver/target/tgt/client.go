@@ -169,8 +169,8 @@ func (h *Helper) call(ctx context.Context, r request, params string) (string, er
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", h.socket)
 	if err != nil {
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("tgtd: %w", ctx.Err())
+		if timedOut(err) {
+			return "", fmt.Errorf("tgtd: no answer on %s: %w", h.socket, err)
 		}
 		return "", fmt.Errorf("%w: tgtd does not listen on %s (is it installed and running? systemctl start tgt): %w", driver.ErrUnavailable, h.socket, err)
 	}
@@ -187,4 +187,10 @@ func (h *Helper) call(ctx context.Context, r request, params string) (string, er
 		return "", errors.Join(ctx.Err(), err)
 	}
 	return "", err
+}
+
+// timedOut tells that time ran out, also in the moment before the context says so itself.
+func timedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.Canceled)
 }

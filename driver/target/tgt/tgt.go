@@ -250,7 +250,7 @@ func (h *Helper) Remove(ctx context.Context, iqn string) error {
 	}
 	return h.do(ctx, iqn, func() error {
 		err := h.remove(ctx, iqn)
-		if err != nil && ctx.Err() != nil && !errors.Is(err, driver.ErrBusy) {
+		if err != nil && (ctx.Err() != nil || timedOut(err)) && !errors.Is(err, driver.ErrBusy) {
 			// The time was over in the middle of a question to tgtd, not between two: the
 			// target has not let go all the same.
 			err = fmt.Errorf("%w: %w", driver.ErrBusy, err)

@@ -5,11 +5,13 @@ package bed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vmthunder/vmthunder/driver"
 	"github.com/vmthunder/vmthunder/driver/cache/internal/block"
@@ -78,8 +80,24 @@ func (b *Bed) Remove(t *testing.T, name string) {
 	t.Helper()
 	ctx, cancel := driver.Teardown(context.WithoutCancel(t.Context()))
 	defer cancel()
-	if err := b.DM.Remove(ctx, name); err != nil {
-		t.Error(err)
+	// What the kernel takes down behind (a cache set, say) may hold the device a moment longer.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := b.DM.Remove(ctx, name)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, driver.ErrBusy) {
+			t.Error(err)
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Error(err)
+			return
+		}
 	}
 }
 
