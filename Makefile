@@ -51,7 +51,7 @@ test-kernel: ## The drivers on a real kernel, each in a node of its own
 .PHONY: test-lab
 test-lab: ## The whole product in the laboratory
 	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
-	$(TEST) -tags lab -timeout 30m -v ./devstack/e2e | grep -vE '^(=== |    --- PASS)'
+	$(TEST) -tags lab -timeout 30m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
 
 .PHONY: lint
 lint: ## golangci-lint as configured in .golangci.yml
