@@ -30,7 +30,7 @@ build: ## Build the programs into bin/
 .PHONY: vet
 vet: ## go vet with every build tag, and formatting
 	$(GO) vet ./... && go vet -tags lab ./devstack/... && go vet -tags kernel ./driver/... && go vet -tags rabbit ./api/rpc/...
-	@$(GO) fmt -n ./... >/dev/null; f=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$f" ] || { echo "gofmt would change: $$f"; exit 1; }
+	@eval "$$(devstack/packages.sh -g)"; f=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$f" ] || { echo "gofmt would change: $$f"; exit 1; }
 
 .PHONY: test-unit
 test-unit: ## Unit and Postgres tests, with the race detector, in random order

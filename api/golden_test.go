@@ -20,6 +20,7 @@ import (
 	"github.com/vmthunder/vmthunder/api/keystone"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/api/v3/v3test"
+	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -96,7 +97,7 @@ func goldenWorld(t *testing.T) http.Handler {
 				SizeBytes: 1 << 20, VirtualBytes: 1 << 20, Checksum: "b6d81b360a5672d80c27430f39153e2c",
 				Properties: model.StringMap{"hw_disk_bus": "virtio"},
 			}}},
-			DefaultType: "deftype", Version: "3.0.0", Now: func() time.Time { return now },
+			DefaultType: "deftype", Driver: view.Driver{Version: "3.0.0"}, Now: func() time.Time { return now },
 		},
 	})
 	if err != nil {

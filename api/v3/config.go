@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/vmthunder/vmthunder/api/keystone"
+	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -31,7 +32,7 @@ type Config struct {
 	MaxBatch int
 	// ServiceDownTime after which a control plane replica counts as down; default 60 seconds.
 	ServiceDownTime time.Duration
-	Version         string // driver_version of pools
+	Driver          view.Driver // as pools and capabilities show it; BackendName default Backend
 	Now             func() time.Time
 }
 
@@ -64,8 +65,11 @@ func (c *Config) defaults() error {
 	if c.ServiceDownTime <= 0 {
 		c.ServiceDownTime = time.Minute
 	}
-	if c.Version == "" {
-		c.Version = "0"
+	if c.Driver.BackendName == "" {
+		c.Driver.BackendName = Backend
+	}
+	if c.Driver.Version == "" {
+		c.Driver.Version = "0"
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -44,7 +44,7 @@ func (a *API) listPools(c *call) error {
 			continue
 		}
 		x := allocated[n.Host]
-		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Version, detail, a.Now()))
+		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Driver, detail, a.Now()))
 	}
 	return c.json(http.StatusOK, view.Object{"pools": rows})
 }
@@ -61,5 +61,5 @@ func (a *API) showCapabilities(c *call) error {
 	if !ok || !slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
 		return fault.NotFound("Service cinder-volume could not be found on host %s.", c.vars["host"])
 	}
-	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Version))
+	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Driver))
 }

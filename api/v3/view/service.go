@@ -63,8 +63,15 @@ func (c Context) HostTotal(host string, volumes int, gib int64) Object {
 // StorageProtocol: a volume is a local device on its home node, and reached by iSCSI elsewhere.
 const StorageProtocol = "iSCSI"
 
+// Driver is what pools and capabilities say of this service.
+type Driver struct {
+	BackendName        string // volume_backend_name, which extra specs of types are matched with
+	Version            string
+	ReservedPercentage int // of a pool, kept free of new volumes
+}
+
 // Pool of a node as /scheduler-stats/get_pools shows it; capacities in GiB.
-func (c Context) Pool(n *model.Node, volumes int, gib int64, version string, detail bool, now time.Time) Object {
+func (c Context) Pool(n *model.Node, volumes int, gib int64, d Driver, detail bool, now time.Time) Object {
 	o := Object{"name": PoolName(n.Host)}
 	if !detail {
 		return o
@@ -74,11 +81,11 @@ func (c Context) Pool(n *model.Node, volumes int, gib int64, version string, det
 		seen = *n.LastSeen
 	}
 	o["capabilities"] = Object{
-		"pool_name": backend, "volume_backend_name": backend, "vendor_name": "VMThunder",
-		"driver_version": version, "storage_protocol": StorageProtocol, "timestamp": Time(seen),
+		"pool_name": backend, "volume_backend_name": d.BackendName, "vendor_name": "VMThunder",
+		"driver_version": d.Version, "storage_protocol": StorageProtocol, "timestamp": Time(seen),
 		"total_capacity_gb": gigabytes(n.PoolTotal), "free_capacity_gb": gigabytes(n.PoolFree),
 		"allocated_capacity_gb": gib, "provisioned_capacity_gb": gib, "total_volumes": volumes,
-		"reserved_percentage": 0, "max_over_subscription_ratio": "20.0",
+		"reserved_percentage": d.ReservedPercentage, "max_over_subscription_ratio": "20.0",
 		"thin_provisioning_support": true, "thick_provisioning_support": false,
 		"QoS_support": false, "multiattach": true, "consistencygroup_support": false,
 		"replication_enabled": false, "group_replication_enabled": false,
@@ -89,10 +96,10 @@ func (c Context) Pool(n *model.Node, volumes int, gib int64, version string, det
 }
 
 // Capabilities of a host, which clients build forms from.
-func (c Context) Capabilities(host, version string) Object {
+func (c Context) Capabilities(host string, d Driver) Object {
 	return Object{
 		"namespace": "OS::Storage::Capabilities::" + host, "vendor_name": "VMThunder",
-		"volume_backend_name": backend, "pool_name": nil, "driver_version": version,
+		"volume_backend_name": d.BackendName, "pool_name": nil, "driver_version": d.Version,
 		"storage_protocol": StorageProtocol, "display_name": nil, "description": nil, "visibility": nil,
 		"replication_targets": []string{},
 		"properties": Object{

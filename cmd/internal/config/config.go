@@ -64,7 +64,6 @@ type Keystone struct {
 	CAFile                            string
 	Insecure                          bool
 	ServiceTokenRoles                 []string
-	ServiceTokenRequired              bool
 }
 
 // Node is what the agent needs (section node).

@@ -46,7 +46,6 @@ var common = []Option{
 	{Section: "keystone_authtoken", Name: "cafile", Help: "CA certificates for HTTPS.", set: file(func(c *Config) *string { return &c.Keystone.CAFile })},
 	{Section: "keystone_authtoken", Name: "insecure", Default: "false", Help: "Do not verify certificates.", set: boolean(func(c *Config) *bool { return &c.Keystone.Insecure })},
 	{Section: "keystone_authtoken", Name: "service_token_roles", Default: "service", Help: "Roles, comma separated, one of which makes a token a service token.", set: list(func(c *Config) *[]string { return &c.Keystone.ServiceTokenRoles })},
-	{Section: "keystone_authtoken", Name: "service_token_roles_required", Default: "true", Help: "Refuse service tokens without such a role.", set: boolean(func(c *Config) *bool { return &c.Keystone.ServiceTokenRequired })},
 	{Section: "DEFAULT", Name: "glance_api_servers", Help: "Glance's URL. Default: from the catalog.", set: scheme(func(c *Config) *string { return &c.GlanceAPI }, "http", "https")},
 }
 
@@ -60,7 +59,7 @@ var controlPlane = []Option{
 	{Section: "oslo_middleware", Name: "max_request_body_size", Default: "114688", Help: "Bytes of the largest request body.", set: number(func(c *Config) *int { return &c.MaxBody }, 1024, 1<<30)},
 	{Section: "DEFAULT", Name: "auth_strategy", Default: "keystone", Help: "keystone, or noauth for a trial: everybody is admin of the project in the URL.", set: oneOf(func(c *Config) *string { return &c.AuthStrategy }, "keystone", "noauth")},
 	{Section: "DEFAULT", Name: "default_volume_type", Default: "vmthunder", Help: "Volume type of volumes that name none; made if it is not there.", set: text(func(c *Config) *string { return &c.DefaultType })},
-	{Section: "DEFAULT", Name: "volume_backend_name", Default: "vmthunder", Help: "Backend and pool name: host@NAME#NAME.", set: text(func(c *Config) *string { return &c.BackendName })},
+	{Section: "DEFAULT", Name: "volume_backend_name", Default: "vmthunder", Help: "Name of the backend in the capabilities of pools.", set: text(func(c *Config) *string { return &c.BackendName })},
 	{Section: "DEFAULT", Name: "quota_volumes", Default: "1000", Help: "Default quota of a project, -1: none.", set: number(func(c *Config) *int { return &c.QuotaVolumes }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_gigabytes", Default: "100000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaGigabytes }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_snapshots", Default: "1000", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaSnapshots }, -1, 1<<30)},

@@ -17,6 +17,7 @@ import (
 	"github.com/vmthunder/vmthunder/api/glance"
 	"github.com/vmthunder/vmthunder/api/keystone"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
+	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
 	"github.com/vmthunder/vmthunder/db"
 	"github.com/vmthunder/vmthunder/db/model"
@@ -118,6 +119,11 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 }
 
 func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, log *logrus.Entry) (http.Handler, error) {
+	transport, err := httpTransport(c)
+	if err != nil {
+		return nil, err
+	}
+	outward := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	var auth keystone.Authenticator = keystone.NoAuth{}
 	catalog := func(context.Context) (string, error) {
 		return "", fmt.Errorf("%w: with auth_strategy = noauth set glance_api_servers", model.ErrUnavailable)
@@ -130,7 +136,7 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, lo
 		client := keystone.New(keystone.Config{
 			AuthURL: k.AuthURL, WWWAuthenticate: k.AuthenticateURI, Username: k.Username, Password: k.Password,
 			UserDomainName: k.UserDomain, ProjectName: k.Project, ProjectDomainName: k.ProjectDomain, Region: k.Region,
-			ServiceTokenRoles: k.ServiceTokenRoles,
+			ServiceTokenRoles: k.ServiceTokenRoles, HTTPClient: outward,
 		})
 		auth = client
 		catalog = func(ctx context.Context) (string, error) { return client.Endpoint(ctx, "image") }
@@ -139,14 +145,15 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, lo
 	if c.GlanceAPI != "" {
 		servers = []string{c.GlanceAPI}
 	}
-	images, err := glance.New(glance.Config{Servers: servers, Catalog: catalog})
+	images, err := glance.New(glance.Config{Servers: servers, Catalog: catalog, HTTPClient: outward})
 	if err != nil {
 		return nil, fmt.Errorf("[DEFAULT] glance_api_servers: %w", err)
 	}
 	return api.New(api.Config{
 		V3: v3.Config{
 			Store: APIStore(store), Scheduler: sched, Glance: images, Log: log, DefaultType: c.DefaultType,
-			DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown, Version: Version,
+			DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
+			Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
 		},
 		Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody),
 	})

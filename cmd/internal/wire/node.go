@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -98,12 +99,17 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 	}
 	log.WithField("target", d.Target.Name()).Info("target helper: " + why)
 	if c.Node.Origin {
+		transport, err := httpTransport(c)
+		if err != nil {
+			return d, "", err
+		}
 		store, err := image.Open(image.Options{
 			Dir: c.Node.ImageDir, FileStoreDir: c.Node.GlanceStoreDir, Runner: run,
 			Source: image.NewGlance(image.GlanceConfig{
 				AuthURL: c.Keystone.AuthURL, Username: c.Keystone.Username, Password: c.Keystone.Password,
 				ProjectName: c.Keystone.Project, UserDomainName: c.Keystone.UserDomain, ProjectDomainName: c.Keystone.ProjectDomain,
 				RegionName: c.Keystone.Region, Interface: c.Keystone.Interface, Endpoint: c.GlanceAPI,
+				HTTP: &http.Client{Transport: transport}, // an image takes as long as it takes
 			}),
 		})
 		if err != nil {
