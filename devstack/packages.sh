@@ -7,7 +7,8 @@
 #
 # Groups: lab (user-mode-linux and its tools), postgres, rabbit, openstack (Keystone,
 # Glance, the openstack command), image (the boot image and QEMU), build (make, and Go
-# when there is none that will do). Without a group: all.
+# when there is none that will do). Without a group: all of these. And, only when named:
+# nova (Nova and Placement), clients (for make test-clients: tempest, Horizon, Chromium).
 #
 # Nothing is removed, nothing is upgraded but what the packages themselves depend on, no
 # service is started, and a second run asks dpkg and is done. VMT_CACHE (default /var/cache/vmthunder-lab) keeps the Go
@@ -17,7 +18,9 @@ set -eu
 CACHE=${VMT_CACHE:-/var/cache/vmthunder-lab}
 HERE=$(cd "$(dirname "$0")" && pwd)
 GO_FETCH=${VMT_GO:-1.26.8}
-GROUPS_ALL='lab postgres rabbit openstack image build'
+GROUPS_DEFAULT='lab postgres rabbit openstack image build'
+GROUPS_ALL="$GROUPS_DEFAULT peer"
+GROUPS_MORE='nova clients'
 
 packages() {
 	case $1 in
@@ -27,7 +30,10 @@ packages() {
 	openstack) echo postgresql-15 memcached uwsgi-core uwsgi-plugin-python3 python3-psycopg2 python3-pymemcache \
 		python3-memcache python3-keystone glance-common python3-openstackclient python3-pip qemu-utils ;;
 	image) echo linux-image-amd64 busybox-static syslinux syslinux-common mtools dosfstools e2fsprogs qemu-utils qemu-system-x86 ;;
+	peer) echo cinder-common dmidecode qemu-utils ;; # os-brick runs dmidecode
 	build) echo make git ca-certificates gcc libc6-dev ;;
+	nova) echo nova-common python3-placement ;;
+	clients) echo tempest cinder-tempest-plugin openstack-dashboard chromium chromium-driver ;;
 	*) return 1 ;;
 	esac
 }
@@ -96,7 +102,7 @@ go_line() {
 dry=
 case ${1:-} in
 -l)
-	for g in $GROUPS_ALL; do echo "$g: $(packages "$g")"; done
+	for g in $GROUPS_ALL $GROUPS_MORE; do echo "$g: $(packages "$g")"; done
 	exit 0
 	;;
 -g)
@@ -112,11 +118,11 @@ case ${1:-} in
 	exit 2
 	;;
 esac
-[ $# -gt 0 ] || set -- $GROUPS_ALL
+[ $# -gt 0 ] || set -- $GROUPS_DEFAULT
 
 missing= need_go=
 for g in "$@"; do
-	list=$(packages "$g") || die "no group $g; the groups are $GROUPS_ALL"
+	list=$(packages "$g") || die "no group $g; the groups are $GROUPS_ALL $GROUPS_MORE"
 	for p in $list; do
 		case " $missing " in *" $p "*) continue ;; esac
 		installed "$p" || missing="$missing $p"
@@ -163,6 +169,10 @@ if [ -n "$missing" ]; then
 			dbconfig-common dbconfig-common/dbconfig-install boolean false
 			glance-common glance/configure_db boolean false
 			glance-common glance/configure_ksat boolean false
+			cinder-common cinder/configure_db boolean false
+			cinder-common cinder/configure_ksat boolean false
+			nova-common nova/configure_db boolean false
+			nova-common nova/configure_ksat boolean false
 		EOD
 	fi
 	# No cluster of Debian's own: the laboratory makes private ones.
