@@ -71,7 +71,7 @@ func (tokens) Authenticate(_ context.Context, h http.Header, _ string) (keystone
 	return id, nil
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, more ...func(*v3.Config)) *world {
 	t.Helper()
 	w := &world{t: t, store: v3test.NewStore(), nova: &v3test.Nova{Uses: map[string]string{}}, log: &bytes.Buffer{}, image: uuid.New()}
 	w.sched = &v3test.Scheduler{Store: w.store}
@@ -86,11 +86,12 @@ func newWorld(t *testing.T) *world {
 	w.store.LimitRows["volumes"], w.store.LimitRows["gigabytes"] = -1, -1
 	l := logrus.New()
 	l.SetOutput(w.log)
+	cfg := v3.Config{Store: w.store, Scheduler: w.sched, Glance: w.glance, Nova: w.nova, Now: func() time.Time { return seen }}
+	for _, set := range more {
+		set(&cfg)
+	}
 	var err error
-	w.h, err = api.New(api.Config{
-		Auth: tokens{}, Log: logrus.NewEntry(l),
-		V3: v3.Config{Store: w.store, Scheduler: w.sched, Glance: w.glance, Nova: w.nova, Now: func() time.Time { return seen }},
-	})
+	w.h, err = api.New(api.Config{Auth: tokens{}, Log: logrus.NewEntry(l), V3: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,6 +107,8 @@ func TestDetachRule(t *testing.T) {
 	w.refused(w.do("admin", "POST", "/volumes/"+id+"/action", `{"os-force_detach":{}}`), 409, conflict)
 	w.nova.Err = errSomething
 	w.refused(w.do("alice", "DELETE", "/attachments/"+aid, ""), 409, conflict) // nobody knows: no
+	w.nova.Err = model.ErrUnavailable
+	w.refused(w.do("alice", "DELETE", "/attachments/"+aid, ""), 503, "The Compute service can't be asked at the moment whether instance "+server+" uses the volume; please try again.")
 	w.nova.Err = nil
 	w.nova.Uses[server+" "+id] = uuid.NewString()
 	w.want(w.do("alice", "DELETE", "/attachments/"+aid, ""), 200) // Nova uses another one
@@ -132,7 +134,7 @@ func TestDetachRule(t *testing.T) {
 	w.refused(w.do("alice", "DELETE", "/attachments/"+aid, ""), 409, conflict)
 	w.refused(w.do("alice", "DELETE", "/attachments/"+aid, "", "X-Service-Token", "other"), 409, conflict)
 	w.want(w.do("alice", "DELETE", "/attachments/"+aid, "", "X-Service-Token", "nova"), 200)
-	w.refused(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-attach":{"mountpoint":"/dev/vdb"}}`), 400, "not supported by this backend yet")
+	w.refused(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-attach":{"host_name":"h","mountpoint":"/dev/vdb"}}`), 400, "not supported by this backend yet")
 }
 
 // TestBusDown: what needs the nodes is refused before anything is written.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vmthunder/vmthunder/api/goldentest"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/api/v3/v3test"
 	"github.com/vmthunder/vmthunder/db/model"
@@ -80,9 +81,12 @@ func TestCreateRefusals(t *testing.T) {
 	}{
 		{`{"size":1,"imageRef":"` + w.image.String() + `"}`, "Volume size 1GB cannot be smaller than the image minDisk size 2GB.", 400},
 		{`{"size":2,"imageRef":"debian"}`, "Image virtual size is 3GB and doesn't fit in a volume of size 2GB.", 400},
-		{`{"size":3,"imageRef":"` + other + `"}`, "Image " + other + " could not be found.", 404},
+		{`{"size":3,"imageRef":"` + other + `"}`, "Invalid image identifier or unable to access requested image.", 400},
 		{`{"size":3,"imageRef":"nope"}`, "Invalid image identifier or unable to access requested image.", 400},
 		{`{"size":1,"name":"` + strings.Repeat("x", 256) + `"}`, "Invalid input for field/attribute name.", 400},
+		{`{"size":1,"source_volid":"nope"}`, "Value: nope. 'nope' is not valid under any of the given schemas", 400},
+		{`{"size":1,"metadata":{"ä":"b"}}`, "'ä' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", 400},
+		{`{"size":1,"metadata":[]}`, "[] is not of type 'object', 'null'", 400},
 		{`{"size":1,"metadata":{"a":1}}`, "Invalid input for field/attribute a. Value: 1. 1 is not of type 'string'", 400},
 		{`{"size":1,"metadata":{"a":"` + strings.Repeat("x", 256) + `"}}`, "is too long", 400},
 		{`{"size":1.5}`, "Invalid input for field/attribute size. Value: 1.5. 1.5 is not of type 'integer', 'string'", 400},
@@ -206,10 +210,14 @@ func TestPaging(t *testing.T) {
 		t.Errorf("count: %s", a.raw)
 	}
 	for query, text := range map[string]string{
-		"limit=x": "integer", "offset=-1": "positive", "host=n1": "Invalid filters host are found", "created_at=gt:x": "not a time",
-		"bootable=perhaps": "bootable=perhaps", "metadata=x": "dictionary", "sort=name&sort_key=name": "deprecated", "with_count=x": "with_count",
+		"limit=x": "integer", "offset=-1": "offset must be >= 0", "host=n1": "Invalid filters host are found",
+		"created_at=gt:x": "Invalid x value", "created_at=2020-01-01": "Invalid 2020-01-01 operator", "all_tenants=x": "Value 'x' for 'all_tenants' is not a boolean.",
+		"bootable=perhaps": "'bootable = perhaps'", "consumes_quota=x": "'use_quota'", "sort=name&sort_key=name": "deprecated", "with_count=x": "with_count",
 	} {
 		w.refused(w.do("alice", "GET", "/volumes?"+query, ""), 400, text)
+	}
+	if a := w.do("alice", "GET", "/volumes?metadata=x", ""); a.status != 200 || len(a.body["volumes"].([]any)) != 0 {
+		t.Errorf("metadata that is no dictionary: %s", a.raw)
 	}
 	w.want(w.do("admin", "GET", "/volumes?sort=host:asc&host=n1@vmthunder", ""), 200)
 	if a := w.do("admin", "GET", "/volumes?frob=1", ""); len(a.body["volumes"].([]any)) != 0 {
@@ -295,9 +303,52 @@ func TestServices(t *testing.T) {
 	w.refused(w.do("admin", "PUT", "/os-services/enable", `{"host":"n9@vmthunder","binary":"cinder-volume"}`), 404,
 		"Service cinder-volume could not be found on host n9@vmthunder.")
 	w.refused(w.do("admin", "PUT", "/os-services/enable", `{"host":"n1@lvm","binary":"cinder-volume"}`), 404, "n1@lvm")
+	for _, action := range []string{"freeze", "thaw"} {
+		w.refused(w.do("admin", "PUT", "/os-services/"+action, `{"host":"n9@vmthunder"}`), 400,
+			"No service found with host=n9@vmthunder")
+	}
+	for host, binary := range map[string]string{"ctl9": "cinder-scheduler", "ctl1": "cinder-backup"} {
+		w.refused(w.do("admin", "PUT", "/os-services/enable", `{"host":"`+host+`","binary":"`+binary+`"}`), 404,
+			"Service "+binary+" could not be found on host "+host+".")
+	}
+	w.refused(w.do("admin", "PUT", "/os-services/disable", `{"host":"ctl1","binary":"cinder-scheduler"}`), 400, "not supported")
 	zones := string(w.do("alice", "GET", "/os-availability-zone", "").raw)
 	if zones != `{"availabilityZoneInfo":[{"zoneName":"far","zoneState":{"available":false}},{"zoneName":"nova","zoneState":{"available":false}}]}` {
 		t.Errorf("zones %s", zones)
+	}
+}
+
+// What a change of a volume says and does about keys that are null or unknown.
+func TestUpdate(t *testing.T) {
+	w := newWorld(t)
+	id := w.volume("alice", `{"volume":{"size":1,"name":"n","description":"d"}}`)
+	path := "/volumes/" + id
+	if v := w.want(w.do("alice", "PUT", path, `{"volume":{"name":null}}`), 200); v["name"] != nil || v["description"] != "d" {
+		t.Errorf("name null: %v", v)
+	}
+	if v := w.want(w.do("alice", "PUT", path, `{"volume":{"display_description":null,"name":" x "}}`), 200); v["name"] != "x" || v["description"] != nil {
+		t.Errorf("description null: %v", v)
+	}
+	w.refused(w.do("alice", "PUT", path, `{"volume":{"size":2}}`), 400, "Additional properties are not allowed ('size' was unexpected)")
+	w.refused(w.do("alice", "PUT", path+"/metadata/k", `{"meta":{}}`), 400, "{} does not have enough properties")
+	w.refused(w.do("alice", "PUT", path+"/metadata/k", `{"meta":{"k":"v","l":"w"}}`), 400, "has too many properties")
+	w.refused(w.do("alice", "POST", path+"/action", `{"os-show_image_metadata":null}`), 404, "Glance metadata for volume/snapshot "+id+" cannot be found.")
+	w.refused(w.do("alice", "POST", path+"/action", `{"os-terminate_connection":{}}`), 400, "'connector' is a required property")
+}
+
+// An image may name the type of volumes that ask for none.
+func TestTypeOfImage(t *testing.T) {
+	w := newWorld(t)
+	w.want(w.do("admin", "POST", "/types", `{"volume_type":{"name":"gold"}}`), 200)
+	w.want(w.do("admin", "POST", "/types", `{"volume_type":{"name":"silver"}}`), 200)
+	for _, x := range []struct{ property, asked, want string }{
+		{"gold", "", "gold"}, {"gold", "silver", "silver"}, {"nosuch", "", "__DEFAULT__"}, {"", "", "__DEFAULT__"},
+	} {
+		w.glance.Images[0].Properties = model.StringMap{"cinder_img_volume_type": x.property}
+		body := w.want(w.do("alice", "POST", "/volumes", `{"volume":{"size":3,"imageRef":"`+w.image.String()+`","volume_type":"`+x.asked+`"}}`), 202)
+		if body["volume_type"] != x.want {
+			t.Errorf("image says %q, asked for %q: volume of type %v, want %s", x.property, x.asked, body["volume_type"], x.want)
+		}
 	}
 }
 
@@ -308,11 +359,15 @@ func TestExtensions(t *testing.T) {
 	for _, e := range a.body["extensions"].([]any) {
 		have[fmt.Sprint(e.(map[string]any)["alias"])] = true
 	}
-	for _, r := range goldenRows(t) {
-		if r.Path != "/extensions" {
+	calls, err := goldentest.Calls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range calls {
+		if c.Path != "/extensions" {
 			continue
 		}
-		for _, part := range strings.Split(r.Resp, `"alias": "`)[1:] {
+		for _, part := range strings.Split(c.Answer, `"alias": "`)[1:] {
 			alias, _, _ := strings.Cut(part, `"`)
 			if !have[alias] {
 				t.Errorf("%s is missing", alias)

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/google/uuid"
@@ -92,6 +93,65 @@ func BenchmarkPlace100(b *testing.B) {
 			return nil
 		})
 		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// 16 at a time create a volume each from an image that is here.
+func BenchmarkCreateAtOnce(b *testing.B) {
+	ctx, store := context.Background(), dbtest.New(b, db.Options{QuotaDefaults: map[string]int64{"volumes": -1, "gigabytes": -1}})
+	id := uuid.New()
+	if _, err := store.SaveObserved(ctx, report("h1")); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := store.CreateVolumes(ctx, []model.Volume{vol(1)}, image(id)); err != nil {
+		b.Fatal(err)
+	}
+	err := store.Tx(ctx, func(t *db.Tx) error { return t.SetImage(id, model.ImageImporting, nil) })
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := store.FinishImport(ctx, id, 4096, 4096); err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(16 / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			v := vol(1)
+			v.ConsumesQuota = true
+			if _, err := store.CreateVolumes(ctx, []model.Volume{v}, image(id)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkVolume(b *testing.B) {
+	ctx, store := context.Background(), dbtest.New(b)
+	vs, err := store.CreateVolumes(ctx, []model.Volume{vol(1)}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := store.Volume(ctx, vs[0].ID, "p1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkList1000(b *testing.B) {
+	ctx, store := context.Background(), dbtest.New(b)
+	vs := make([]model.Volume, 1000)
+	for i := range vs {
+		vs[i] = vol(1)
+		vs[i].Metadata, vs[i].ImageMetadata = model.StringMap{"a": "b"}, model.StringMap{"image_id": uuid.NewString(), "image_name": "jammy"}
+	}
+	if _, err := store.CreateVolumes(ctx, vs, nil); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := store.ListVolumes(ctx, model.ListQuery{ProjectID: "p1", Limit: 1000, Detail: true}); err != nil {
 			b.Fatal(err)
 		}
 	}

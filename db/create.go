@@ -2,34 +2,84 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// newVolume is a row to insert with its place in the batch.
-type newVolume struct {
-	model.Volume
+// newVolume is a row to insert.
+type newVolume struct{ model.Volume }
 
-	Seq int `db:"seq"`
+// volumeRow is what is written of a new volume, by the names of the columns. Rows go over
+// as one argument, so that one statement does for any number of them.
+type volumeRow struct {
+	ID               uuid.UUID          `json:"id"`
+	ProjectID        string             `json:"project_id"`
+	UserID           string             `json:"user_id"`
+	Name             *string            `json:"name"`
+	Description      *string            `json:"description"`
+	SizeGiB          int                `json:"size_gib"`
+	Status           model.VolumeStatus `json:"status"`
+	AttachStatus     model.AttachStatus `json:"attach_status"`
+	MigrationStatus  *string            `json:"migration_status"`
+	AvailabilityZone string             `json:"availability_zone"`
+	VolumeTypeID     *uuid.UUID         `json:"volume_type_id"`
+	Bootable         bool               `json:"bootable"`
+	Multiattach      bool               `json:"multiattach"`
+	ReadOnly         bool               `json:"readonly"`
+	ConsumesQuota    bool               `json:"consumes_quota"`
+	ImageID          *uuid.UUID         `json:"image_id"`
+	SnapshotID       *uuid.UUID         `json:"snapshot_id"`
+	SourceVolID      *uuid.UUID         `json:"source_volid"`
+	GroupID          *uuid.UUID         `json:"group_id"`
+	EncryptionKeyID  *uuid.UUID         `json:"encryption_key_id"`
+	Metadata         model.StringMap    `json:"metadata"`
+	AdminMetadata    model.StringMap    `json:"admin_metadata"`
+	ImageMetadata    model.StringMap    `json:"image_metadata"`
+	Home             *string            `json:"home"`
+	ThinID           *int64             `json:"thin_id"`
+	SourceThin       *int64             `json:"source_thin"`
+	RequestID        string             `json:"request_id"`
 }
 
-// insertVolumes: sqlx repeats the parentheses for each row. Rows of a batch are made a
-// microsecond apart, so that lists by time show them in order.
-const insertVolumes = `INSERT INTO volumes (id, project_id, user_id, name, description, size_gib, status, attach_status,
-	migration_status, availability_zone, volume_type_id, bootable, multiattach, readonly, consumes_quota, image_id,
-	snapshot_id, source_volid, group_id, encryption_key_id, metadata, admin_metadata, image_metadata, launched_at, created_at)
-VALUES (:id, :project_id, :user_id, :name, :description, :size_gib, :status, :attach_status,
-	:migration_status, :availability_zone, :volume_type_id, :bootable, :multiattach, :readonly, :consumes_quota, :image_id,
-	:snapshot_id, :source_volid, :group_id, :encryption_key_id, :metadata, :admin_metadata, :image_metadata,
-	CASE WHEN :status = 'available' THEN now() END, now() + :seq * interval '1 microsecond')`
+func (v *newVolume) row() volumeRow {
+	return volumeRow{
+		ID: v.ID, ProjectID: v.ProjectID, UserID: v.UserID, Name: v.Name, Description: v.Description, SizeGiB: v.SizeGiB,
+		Status: v.Status, AttachStatus: v.AttachStatus, MigrationStatus: v.MigrationStatus, AvailabilityZone: v.AvailabilityZone,
+		VolumeTypeID: v.VolumeTypeID, Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly,
+		ConsumesQuota: v.ConsumesQuota, ImageID: v.ImageID, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
+		GroupID: v.GroupID, EncryptionKeyID: v.EncryptionKeyID, Metadata: orEmpty(v.Metadata), AdminMetadata: orEmpty(v.AdminMetadata),
+		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin, RequestID: v.RequestID,
+	}
+}
 
-// insertBatch rows go into one statement; the protocol's limit is 65535 parameters.
-const insertBatch = 1000
+func orEmpty(m model.StringMap) model.StringMap {
+	if m == nil {
+		return model.StringMap{}
+	}
+	return m
+}
+
+// insertVolumes takes an array of volumeRow. Rows of a batch are made a microsecond apart,
+// so that lists by time show them in order.
+var insertVolumes = func() string {
+	t := reflect.TypeFor[volumeRow]()
+	columns := make([]string, t.NumField())
+	for i := range columns {
+		columns[i] = t.Field(i).Tag.Get("json")
+	}
+	return "INSERT INTO volumes AS v (" + strings.Join(columns, ", ") + ", launched_at, created_at) SELECT r." + strings.Join(columns, ", r.") +
+		`, CASE WHEN r.status = 'available' THEN now() END, now() + (r.ordinality - 1) * interval '1 microsecond'
+		FROM jsonb_populate_recordset(NULL::volumes, $1::jsonb) WITH ORDINALITY AS r
+		RETURNING ` + strings.Replace(volumeColumns, "t.name", "(SELECT t.name FROM volume_types t WHERE t.id = v.volume_type_id)", 1)
+}()
 
 // CreateVolumes inserts all volumes or none and returns the rows as written, in order.
 // Without an image they are available at once. With one, its row is made if it is not
@@ -46,13 +96,14 @@ func (s *Store) CreateVolumes(ctx context.Context, vols []model.Volume, image *m
 		return nil, nil
 	}
 	var out []model.Volume
+	s.prepare(ctx, lockProject, quotaQuery, heldImage, insertVolumes)
 	err := s.Tx(ctx, func(t *Tx) error {
 		if err := s.quota(t, vols); err != nil {
 			return err
 		}
 		status := model.VolumeAvailable
 		if image != nil {
-			img, err := t.wantImage(*image)
+			img, err := t.holdImage(*image)
 			if err != nil {
 				return err
 			}
@@ -67,7 +118,7 @@ func (s *Store) CreateVolumes(ctx context.Context, vols []model.Volume, image *m
 		}
 		rows := make([]newVolume, len(vols))
 		for i, v := range vols {
-			rows[i] = newVolume{v, i}
+			rows[i] = newVolume{v}
 			rows[i].complete(status, image)
 		}
 		var err error
@@ -86,25 +137,27 @@ func (v *newVolume) complete(status model.VolumeStatus, image *model.Image) {
 	}
 	v.Status, v.AttachStatus = status, model.AttachDetached
 	def(&v.AvailabilityZone, "nova")
-	v.ImageID = nil
+	v.ImageID, v.Home, v.ThinID, v.SourceThin = nil, nil, nil, nil
 	if image != nil {
 		v.ImageID = &image.ID
 	}
 }
 
-func (t *Tx) insertVolumes(rows []newVolume) ([]model.Volume, error) {
-	keys := make([]uuid.UUID, len(rows))
-	for i := range rows {
-		keys[i] = rows[i].ID
+func (t *Tx) insertVolumes(vols []newVolume) ([]model.Volume, error) {
+	rows := make([]volumeRow, len(vols))
+	for i := range vols {
+		rows[i] = vols[i].row()
 	}
-	for chunk := range slices.Chunk(rows, insertBatch) {
-		if _, err := t.q.NamedExecContext(t.ctx, insertVolumes, chunk); err != nil {
-			return nil, refers(translate(t.ctx, err), "volume type")
-		}
+	doc, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
 	}
-	var out []model.Volume
-	err := t.list(&out, "SELECT "+volumeColumns+volumeFrom+" WHERE v.id = ANY($1::uuid[]) ORDER BY v.created_at", ids(keys))
-	return out, err
+	out := make([]model.Volume, 0, len(rows))
+	if err := t.selectPrepared(&out, insertVolumes, string(doc)); err != nil {
+		return nil, refers(err, "volume type")
+	}
+	slices.SortFunc(out, func(a, b model.Volume) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return out, nil
 }
 
 // tooSmall is in Cinder's words (cinder/volume/flows/api/create_volume.py).
@@ -115,6 +168,23 @@ func tooSmall(virtualBytes int64, gib int) error {
 // WantImage makes sure that an image is here or on its way, as for volumes made from it,
 // and returns its row, locked.
 func (t *Tx) WantImage(image model.Image) (model.Image, error) { return t.wantImage(image) }
+
+const heldImage = "SELECT " + imageColumns + " FROM images i WHERE i.id = $1 AND i.status = 'active' FOR SHARE"
+
+// holdImage is wantImage for volumes that an image is to be held for only. Where it is
+// active, as it nearly always is, they share the lock: it keeps out who removes the image
+// and who places nodes in its tree, but not other volumes.
+func (t *Tx) holdImage(image model.Image) (model.Image, error) {
+	var is []model.Image
+	err := t.selectPrepared(&is, heldImage, image.ID)
+	if err != nil {
+		return model.Image{}, fmt.Errorf("image %s: %w", image.ID, err)
+	}
+	if len(is) == 0 {
+		return t.wantImage(image)
+	}
+	return is[0], nil
+}
 
 // wantImage makes sure that the image is there or on its way, and returns it locked: its
 // import can't end, and nobody can start to remove it, before this transaction does.

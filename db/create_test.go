@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
@@ -22,8 +23,7 @@ func (w *world) count(query string, args ...any) int {
 
 func TestCreateMany(t *testing.T) {
 	w := newWorld(t)
-	typ, err := w.EnsureType(w.ctx, "fast")
-	w.must(err)
+	typ := w.volumeType("fast")
 	want := make([]model.Volume, 2300) // more than one statement
 	for i := range want {
 		want[i] = vol(i%9 + 1)
@@ -143,7 +143,8 @@ func TestImportEnds(t *testing.T) {
 	}
 	ms, err := w.Messages(w.ctx, model.ListQuery{ProjectID: "p1"})
 	w.must(err)
-	if len(ms) != 1 || *ms[0].ResourceUUID != vs[1].ID || ms[0].UserMessage != "Size of specified image 5GB is larger than volume size 4GB." {
+	if len(ms) != 1 || *ms[0].ResourceUUID != vs[1].ID || ms[0].UserMessage !=
+		"copy image to volume:Image used for creating volume exceeds available space. (Size of specified image 5GB is larger than volume size 4GB.)" {
 		t.Errorf("messages %+v", ms)
 	}
 	if got := w.image(id); got.Status != model.ImageActive || got.VirtualBytes != 5*gib || got.Attempts != 1 {
@@ -167,7 +168,7 @@ func TestImportFails(t *testing.T) {
 		return t.PutMember(model.Member{ImageID: id, Host: "h1", Role: model.RoleRoot, State: model.MemberJoining})
 	})
 	before := w.generation("h1")
-	w.must(w.FailImport(w.ctx, id, "checksum differs"))
+	w.must(w.FailImport(w.ctx, id, "VOLUME_VOLUME_005_001", "checksum differs"))
 	ms, err := w.Members(w.ctx, id)
 	w.must(err)
 	if len(ms) != 1 || ms[0].State != model.MemberLeaving || w.generation("h1") == before {
@@ -192,7 +193,7 @@ func TestImportFails(t *testing.T) {
 	if next.Subject != id.String() || next.ID == job.ID || next.Kind != model.JobImportImage {
 		t.Errorf("job %+v", next)
 	}
-	if err := w.FailImport(w.ctx, uuid.New(), "x"); !errors.Is(err, model.ErrNotFound) {
+	if err := w.FailImport(w.ctx, uuid.New(), "VOLUME_VOLUME_005_001", "x"); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("unknown image: %v", err)
 	}
 }
@@ -279,5 +280,37 @@ func waitBlocked(w *world) error {
 			return err
 		}
 		time.Sleep(2 * time.Millisecond) // the server has no event for it
+	}
+}
+
+// Every field that a new volume may have is written and returned.
+func TestCreateWritesAll(t *testing.T) {
+	w := newWorld(t)
+	kind, err := w.CreateType(w.ctx, model.VolumeType{Name: "gold", IsPublic: true})
+	w.must(err)
+	id := uuid.New()
+	in := model.Volume{
+		ID: id, ProjectID: "p1", UserID: "u1", Name: ptr("na\"me\\ ü\n"), Description: ptr("d"), SizeGiB: 3, MigrationStatus: ptr("m"),
+		AvailabilityZone: "west", VolumeTypeID: &kind.ID, Bootable: true, Multiattach: true, ReadOnly: true, ConsumesQuota: true,
+		SnapshotID: ptr(uuid.New()), SourceVolID: ptr(uuid.New()), GroupID: ptr(uuid.New()), EncryptionKeyID: ptr(uuid.New()),
+		Metadata: model.StringMap{"k": "v \" \\ 日"}, AdminMetadata: model.StringMap{"readonly": "True"},
+		ImageMetadata: model.StringMap{"image_id": "x"}, RequestID: "req-1",
+	}
+	want := in
+	want.Status, want.AttachStatus, want.VolumeType = model.VolumeAvailable, model.AttachDetached, &kind.Name
+	made := w.create(nil, in)[0]
+	listed, err := w.ListVolumes(w.ctx, model.ListQuery{})
+	w.must(err)
+	for _, got := range []model.Volume{made, w.volume(id), listed[0]} {
+		if got.CreatedAt.IsZero() || got.LaunchedAt == nil || got.UpdatedAt != nil {
+			t.Errorf("times %s, %v, %v", got.CreatedAt, got.LaunchedAt, got.UpdatedAt)
+		}
+		want.CreatedAt, want.LaunchedAt = got.CreatedAt, got.LaunchedAt
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	if got := w.create(nil, vol(1))[0]; got.ID == uuid.Nil || got.Name != nil || got.AvailabilityZone != "nova" || len(got.Metadata)+len(got.AdminMetadata)+len(got.ImageMetadata) != 0 {
+		t.Errorf("a volume of which little is said: %+v", got)
 	}
 }

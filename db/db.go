@@ -22,7 +22,7 @@ type Options struct {
 	// StatementTimeout and 10 s.
 	ReadTimeout time.Duration
 	// QuotaDefaults are the limits of a project where neither it nor class "default"
-	// has one, by resource name, -1 for none. They go over [CinderQuotas].
+	// has one, by resource name, -1 for none. They go over [model.CinderQuotas].
 	QuotaDefaults map[string]int64
 }
 
@@ -49,6 +49,8 @@ type Store struct {
 	db     *sqlx.DB
 	config pq.Config
 	opts   Options
+
+	prepared prepared
 }
 
 // Open connects to the database that the connection string names and returns

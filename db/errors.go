@@ -56,6 +56,8 @@ func kindOf(pe *pq.Error, err error) error {
 	switch pe.Code {
 	case "23505": // unique_violation
 		return fmt.Errorf("%w: %w", model.ErrExists, err)
+	case codeEncrypted:
+		return say(model.ErrConflict, "%s", pe.Message)
 	case "23503": // foreign_key_violation
 		return fmt.Errorf("%w: %w", model.ErrInUse, err)
 	case "42P01", "42703": // undefined_table, undefined_column
@@ -89,6 +91,7 @@ func known(err error) bool {
 const (
 	codeSerialization = "40001"
 	codeDeadlock      = "40P01"
+	codeEncrypted     = "VT001" // our own: see 00003_types.sql
 )
 
 // again tells whether a transaction that failed so may succeed when run once more.

@@ -60,19 +60,20 @@ func (t *Tx) SetImage(id uuid.UUID, status model.ImageStatus, reason *string) er
 	return needed(moved, err, "image", id)
 }
 
-// ImageUsed tells whether any volume, of any status, is made from the image. While the
-// image is locked, none can be added.
+// ImageUsed tells whether any volume, of any status, or snapshot is made from the image.
+// While the image is locked, none can be added.
 func (t *Tx) ImageUsed(image uuid.UUID) (bool, error) {
 	var used bool
-	return used, t.get(&used, "SELECT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1)", image)
+	return used, t.get(&used, "SELECT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1) OR EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)", image)
 }
 
-// DeleteImage removes the row of an image; ErrInUse while it has members or volumes.
+// DeleteImage removes the row of an image; ErrInUse while it has members, volumes or snapshots.
 func (t *Tx) DeleteImage(image uuid.UUID) error {
 	if err := t.lockedImage(image); err != nil {
 		return err
 	}
 	n, err := t.affected(`DELETE FROM images WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1)
+		AND NOT EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)
 		AND NOT EXISTS (SELECT 1 FROM tree_members WHERE image_id = $1)`, image)
 	if err == nil && n == 0 {
 		err = model.ErrInUse
@@ -123,8 +124,11 @@ func (s *Store) FinishImport(ctx context.Context, image uuid.UUID, virtualBytes,
 				return err
 			}
 		}
+		if err := t.finishReimages(image); err != nil {
+			return fmt.Errorf("volumes of image %s: %w", image, err)
+		}
 		_, err = t.move(change{
-			of: volumeStatus, where: "image_id = ?", args: []any{image}, from: waiting(), to: string(model.VolumeAvailable),
+			of: volumeStatus, where: "image_id = ? AND (source_thin IS NULL OR materialized)", args: []any{image}, from: waiting(), to: string(model.VolumeAvailable),
 			set: setVolume + ", launched_at = now()", setArgs: []any{nil},
 		})
 		if err != nil {
@@ -135,9 +139,9 @@ func (s *Store) FinishImport(ctx context.Context, image uuid.UUID, virtualBytes,
 }
 
 // FailImport sets the image's status error, that of its waiting volumes too with the
-// reason, and leaves a user message for each. Its roots leave: they drop what they have of
+// reason, and leaves a user message of the event for each. Its roots leave: they drop what they have of
 // it and do not fetch it again and again. ErrConflict if it is not queued or importing.
-func (s *Store) FailImport(ctx context.Context, image uuid.UUID, reason string) error {
+func (s *Store) FailImport(ctx context.Context, image uuid.UUID, event model.Event, reason string) error {
 	return s.Tx(ctx, func(t *Tx) error {
 		img, err := t.LockImage(image)
 		if err != nil {
@@ -159,7 +163,7 @@ func (s *Store) FailImport(ctx context.Context, image uuid.UUID, reason string) 
 		if err != nil {
 			return fmt.Errorf("volumes of image %s: %w", image, err)
 		}
-		if err := t.failVolumes(msgImport, reason, wait); err != nil {
+		if err := t.failVolumes(event, reason, wait); err != nil {
 			return err
 		}
 		_, err = t.move(change{
@@ -174,8 +178,9 @@ func (s *Store) FailImport(ctx context.Context, image uuid.UUID, reason string) 
 	})
 }
 
-// failVolumes sets the status of locked volumes to error, and a user message for each.
-func (t *Tx) failVolumes(event, reason string, which []uuid.UUID) error {
+// failVolumes sets the status of locked volumes to error with the reason, and writes a user
+// message for each.
+func (t *Tx) failVolumes(event model.Event, reason string, which []uuid.UUID) error {
 	if len(which) == 0 {
 		return nil
 	}
@@ -190,9 +195,9 @@ func (t *Tx) failVolumes(event, reason string, which []uuid.UUID) error {
 	for i := range messages {
 		messages[i] = uuid.NewString()
 	}
-	err = t.exec(`INSERT INTO messages (id, project_id, resource_type, resource_uuid, event_id, user_message)
-		SELECT m.id, v.project_id, 'VOLUME', v.id, $3, $4 FROM unnest($1::uuid[], $2::uuid[]) AS m (id, volume_id) JOIN volumes v ON v.id = m.volume_id`,
-		pq.Array(messages), pq.Array(moved), event, reason)
+	err = t.exec(`INSERT INTO messages (id, project_id, request_id, resource_type, resource_uuid, event_id, user_message)
+		SELECT m.id, v.project_id, v.request_id, 'VOLUME', v.id, $3, $4 FROM unnest($1::uuid[], $2::uuid[]) AS m (id, volume_id) JOIN volumes v ON v.id = m.volume_id`,
+		pq.Array(messages), pq.Array(moved), string(event), event.Because(reason))
 	if err != nil {
 		return fmt.Errorf("messages: %w", err)
 	}

@@ -214,16 +214,43 @@ func orderBy(keys []key) string {
 	return " ORDER BY " + strings.Join(parts, ", ")
 }
 
-// after adds the condition that a row comes after the marker, whose key values are
-// given. NULLs are last ascending and first descending, PostgreSQL's own order, which
-// is that of the indexes.
-func (p *page) after(keys []key, marker []any) {
-	uniform := true
-	for i, k := range keys {
-		uniform = uniform && !k.nullable && k.desc == keys[0].desc
+// after gives the conditions of the statements that list what comes after the marker,
+// whose key values are given, in order. NULLs are last ascending and first descending,
+// PostgreSQL's own order, which is that of the indexes; no index walks from a value into
+// them or out of them, so where split, those without a value for the first key have a
+// statement of their own.
+func after(keys []key, marker []any, split bool) []func(*page) {
+	for i := range marker {
 		if b, ok := marker[i].([]byte); ok {
 			marker[i] = string(b)
 		}
+	}
+	first := keys[0]
+	if !first.nullable || !split {
+		return []func(*page){func(p *page) { p.after(keys, marker) }}
+	}
+	null := func(p *page) { p.where = append(p.where, first.sql+" IS NULL") }
+	if marker[0] == nil {
+		within := func(p *page) { null(p); p.after(keys[1:], marker[1:]) }
+		if !first.desc {
+			return []func(*page){within}
+		}
+		return []func(*page){within, func(p *page) { p.where = append(p.where, first.sql+" IS NOT NULL") }}
+	}
+	valued := slices.Clone(keys)
+	valued[0].nullable = false
+	rest := func(p *page) { p.after(valued, marker) }
+	if first.desc {
+		return []func(*page){rest}
+	}
+	return []func(*page){rest, null}
+}
+
+// after adds the condition that a row comes after the marker.
+func (p *page) after(keys []key, marker []any) {
+	uniform := true
+	for _, k := range keys {
+		uniform = uniform && !k.nullable && k.desc == keys[0].desc
 	}
 	if uniform {
 		// One comparison of rows, which an index walks.
@@ -234,6 +261,10 @@ func (p *page) after(keys []key, marker []any) {
 		op := map[bool]string{false: " > ", true: " < "}[keys[0].desc]
 		p.where = append(p.where, "("+strings.Join(cols, ", ")+")"+op+"("+strings.Join(vals, ", ")+")")
 		return
+	}
+	if k := keys[0]; !k.nullable {
+		// It follows from the rest, but from this an index knows where to begin.
+		p.where = append(p.where, k.sql+map[bool]string{false: " >= ", true: " <= "}[k.desc]+p.arg(marker[0]))
 	}
 	var or, same []string
 	for i, k := range keys {

@@ -125,5 +125,13 @@ func (w *world) active(host string, virtual int64) uuid.UUID {
 	return id
 }
 
+// volumeType makes a public type.
+func (w *world) volumeType(name string) model.VolumeType {
+	w.t.Helper()
+	t, err := w.CreateType(w.ctx, model.VolumeType{Name: name, IsPublic: true})
+	w.must(err)
+	return t
+}
+
 //go:fix inline
 func ptr[T any](v T) *T { return new(v) }

@@ -43,19 +43,6 @@ func (t *Tx) member(image uuid.UUID, host, lock string) (model.Member, error) {
 	return one(ms, err, "member", image.String()+"@"+host)
 }
 
-// frontier: the partial index holds (image_id, depth, children, host) of members that
-// serve, so that full ones are passed over without reading their rows.
-const frontier = "SELECT " + memberColumns + ` FROM tree_members m JOIN nodes n ON n.host = m.host
-	WHERE m.image_id = $1 AND m.state IN ('joining', 'active') AND m.children < $2 AND n.alive
-	ORDER BY m.depth, m.children, m.host LIMIT $3`
-
-// Frontier returns members that could take a child: state joining or active, on a node
-// that is alive, children < degree, shallowest first, at most limit.
-func (t *Tx) Frontier(image uuid.UUID, degree, limit int) ([]model.Member, error) {
-	var ms []model.Member
-	return ms, t.list(&ms, frontier, image, degree, limit)
-}
-
 // PutMember inserts or updates role, state, parent, fallback, pinned, secret and reason.
 // A new relay gets its thin numbers. The depth follows from the parent's (m.Depth counts
 // only while the parent has no row yet), also that of all below; the children counts of
@@ -78,7 +65,7 @@ func (t *Tx) PutMember(m model.Member) error {
 	return nil
 }
 
-// addMember is one statement, since bursts of hundreds go through it while the image is locked.
+// addMember is one statement.
 func (t *Tx) addMember(m model.Member) error {
 	relay := 0
 	if m.Role == model.RoleRelay {
@@ -196,11 +183,22 @@ func (t *Tx) DeleteMember(image uuid.UUID, host string) error {
 	return t.exec("UPDATE tree_members SET fallback = NULL WHERE image_id = $1 AND fallback = $2", image, host)
 }
 
-// VolumesAt counts volumes of the image whose home is host. One that is deleting counts
-// until its row goes: its device stands on the image's.
-func (t *Tx) VolumesAt(image uuid.UUID, host string) (int, error) {
-	var n int
-	return n, t.get(&n, "SELECT count(*) FROM volumes WHERE image_id = $1 AND home = $2", image, host)
+// VolumesOf counts an image's volumes by their homes. One that is deleting counts until its
+// row goes: its device stands on the image's.
+func (t *Tx) VolumesOf(image uuid.UUID) (map[string]int, error) {
+	var rows []struct {
+		Home  string `db:"home"`
+		Count int    `db:"count"`
+	}
+	err := t.list(&rows, "SELECT home, count(*) AS count FROM volumes WHERE image_id = $1 AND home IS NOT NULL GROUP BY home", image)
+	if err != nil {
+		return nil, fmt.Errorf("volumes of image %s: %w", image, err)
+	}
+	out := make(map[string]int, len(rows))
+	for _, r := range rows {
+		out[r.Home] = r.Count
+	}
+	return out, nil
 }
 
 // takeThin takes n consecutive thin numbers of a host's pool. A number is never given

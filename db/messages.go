@@ -9,12 +9,10 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Events of the messages that this package writes itself: resource, action, detail
-// (cinder/message/message_field.py).
+// Events of the messages that this package writes by itself.
 const (
-	msgImport  = "VOLUME_VOLUME_005_001" // copy image to volume: unknown error
-	msgNoSpace = "VOLUME_VOLUME_005_006" // copy image to volume: exceeds available space
-	msgLost    = "VOLUME_VOLUME_002_001" // attach volume: unknown error
+	msgNoSpace model.Event = "VOLUME_VOLUME_005_007" // copy image to volume: it exceeds the available space
+	msgLost    model.Event = "VOLUME_VOLUME_002_021" // attach volume: failed
 )
 
 const messageColumns = `m.id, m.project_id, m.request_id, m.resource_type, m.resource_uuid, m.event_id, m.message_level,

@@ -102,7 +102,7 @@ func TestServerAway(t *testing.T) {
 	ctx := context.Background()
 	server := dbtest.NewServer(t)
 	store := server.New(t)
-	if _, err := store.EnsureType(ctx, "default"); err != nil {
+	if _, err := store.CreateType(ctx, model.VolumeType{Name: "default"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Stop(); err != nil {
@@ -139,7 +139,7 @@ func TestServerAway(t *testing.T) {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if ts, err := store.Types(ctx, model.ListQuery{}, nil); err != nil || len(ts) != 1 {
+	if ts, err := store.Types(ctx, model.ListQuery{}, nil); err != nil || len(ts) != 2 {
 		t.Errorf("after the server is back: %v, %v", ts, err)
 	}
 	if _, err := db.Open(ctx, server.SocketURL("postgres"), db.Options{}); err != nil {

@@ -16,6 +16,7 @@ const (
 	volumeStatus     statusOf = "volumes.status"
 	imageStatus      statusOf = "images.status"
 	attachmentStatus statusOf = "attachments.attach_status"
+	snapshotStatus   statusOf = "snapshots.status"
 	memberState      statusOf = "tree_members.state"
 )
 

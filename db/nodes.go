@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +37,12 @@ func (s *Store) Nodes(ctx context.Context) ([]model.Node, error) {
 func (t *Tx) Nodes() ([]model.Node, error) {
 	var ns []model.Node
 	return ns, t.list(&ns, selectNodes+" ORDER BY n.host")
+}
+
+// NodesOf returns those of the hosts that are known, by host.
+func (t *Tx) NodesOf(hosts ...string) ([]model.Node, error) {
+	var ns []model.Node
+	return ns, t.list(&ns, selectNodes+" WHERE n.host = ANY($1) ORDER BY n.host", pq.Array(hosts))
 }
 
 // LoseNodes marks nodes not seen since the given time as not alive and returns them.
@@ -136,6 +143,12 @@ func (t *Tx) nodeState(host string) (model.NodeState, error) {
 		return st, err
 	}
 	st.Volumes = vs
+	if err = t.list(&st.Snapshots, "SELECT "+snapshotColumns+" FROM snapshots s WHERE s.home = $1 ORDER BY s.id", host); err != nil {
+		return st, err
+	}
+	if err = t.list(&st.Dropped, "SELECT id, host, thin_id FROM dropped_thins WHERE host = $1 ORDER BY id", host); err != nil {
+		return st, err
+	}
 	return st, attach(t.ctx, t.q, vs, " AND a.connector IS NOT NULL")
 }
 
@@ -152,8 +165,9 @@ func (t *Tx) neighbours(host string, st *model.NodeState, children []model.Membe
 	for _, c := range children {
 		hosts = append(hosts, c.Host)
 	}
+	slices.Sort(hosts)
 	var ns []model.Node
-	if err := t.list(&ns, selectNodes+" WHERE n.host = ANY($1)", pq.Array(hosts)); err != nil {
+	if err := t.list(&ns, selectNodes+" WHERE n.host = ANY($1)", pq.Array(slices.Compact(hosts))); err != nil {
 		return err
 	}
 	nodes := make(map[string]model.Node, len(ns))

@@ -24,6 +24,8 @@ type report struct {
 	node    model.Node // as it was
 	members []model.Member
 	stored  []storedVolume
+	snaps   []storedSnapshot
+	dropped []uuid.UUID
 	changes model.Changes
 }
 
@@ -31,6 +33,14 @@ type storedVolume struct {
 	ID           uuid.UUID          `db:"id"`
 	Status       model.VolumeStatus `db:"status"`
 	Materialized bool               `db:"materialized"`
+	SizeGiB      int64              `db:"size_gib"`
+	SourceThin   *int64             `db:"source_thin"`
+}
+
+type storedSnapshot struct {
+	ID           uuid.UUID            `db:"id"`
+	Status       model.SnapshotStatus `db:"status"`
+	Materialized bool                 `db:"materialized"`
 }
 
 // SaveObserved records a report and tells what changed that somebody has to act upon.
@@ -38,7 +48,7 @@ type storedVolume struct {
 // It writes the node's row (made on first sight; alive, last_seen), its members' counters
 // and states, its volumes' materialized flags, the progress of imports. PathLost, PathBack,
 // NodeNew, NodeBack and PoolLost are told once, at the change; Imported, ImportFailed,
-// Drained, Left and Deleted with each report until somebody has acted.
+// Drained, Left, Deleted and SnapshotsDeleted with each report until somebody has acted.
 //
 // What is gone must be said in so many words: Left and Deleted take an entry with state
 // absent in a report on the node's newest document, since the agent that reports on an
@@ -75,7 +85,7 @@ func (r *report) save() error {
 	if err := r.exec("SELECT pg_advisory_xact_lock(hashtextextended('vmthunder report ' || $1, 0))", r.o.Host); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.read, r.saveImports, r.saveVolumes, r.saveMembers, r.saveNode} {
+	for _, step := range []func() error{r.read, r.saveImports, r.saveVolumes, r.saveCopies, r.saveSnapshots, r.saveMembers, r.saveNode} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -90,7 +100,13 @@ func (r *report) read() error {
 	if err != nil {
 		return err
 	}
-	if err := r.list(&r.stored, "SELECT id, status, materialized FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+	if err := r.list(&r.stored, "SELECT id, status, materialized, size_gib, source_thin FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+		return err
+	}
+	if err := r.list(&r.snaps, "SELECT id, status, materialized FROM snapshots WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+		return err
+	}
+	if err := r.list(&r.dropped, "SELECT id FROM dropped_thins WHERE host = $1 ORDER BY id", r.o.Host); err != nil {
 		return err
 	}
 	var nodes []model.Node

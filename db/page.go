@@ -3,42 +3,67 @@ package db
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// rows fills dst with the page of l that q asks for; more may add conditions.
+// rows fills dst, a pointer to a slice, with the page of l that q asks for; more may add
+// conditions.
 func (s *Store) rows(ctx context.Context, dst any, l lister, q model.ListQuery, more ...func(*page)) error {
-	p, err := s.page(ctx, l, q, more...)
+	pages, err := s.pages(ctx, l, q, more...)
 	if err != nil {
 		return err
 	}
-	return s.list(ctx, dst, p.sql(l.selects, l.from), p.args...)
+	all := reflect.ValueOf(dst).Elem()
+	for _, p := range pages {
+		if q.Limit > 0 && all.Len() > 0 {
+			if all.Len() >= q.Limit {
+				break
+			}
+			p.tail = ""
+			p.limit(model.ListQuery{Limit: q.Limit - all.Len()})
+		}
+		part := reflect.New(all.Type())
+		if err := s.read(ctx, part.Interface(), p.sql(l.selects, l.from), p.args...); err != nil {
+			return err
+		}
+		all.Set(reflect.AppendSlice(all, part.Elem()))
+	}
+	return nil
 }
 
-func (s *Store) page(ctx context.Context, l lister, q model.ListQuery, more ...func(*page)) (*page, error) {
+// pages are the statements that give a page, one after the other: mostly one, two where
+// the rows after the marker are partly without a value for the first key.
+func (s *Store) pages(ctx context.Context, l lister, q model.ListQuery, more ...func(*page)) ([]*page, error) {
 	keys, err := l.order(q.Sort)
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.filter(q)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range more {
-		m(p)
-	}
+	parts := []func(*page){func(*page) {}}
 	if q.Marker != nil {
 		marker, err := s.marker(ctx, l, q, keys)
 		if err != nil {
 			return nil, err
 		}
-		p.after(keys, marker)
+		parts = after(keys, marker, q.Offset == 0)
 	}
-	p.order = orderBy(keys)
-	p.limit(q)
-	return p, nil
+	var out []*page
+	for _, part := range parts {
+		p, err := l.filter(q)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range more {
+			m(p)
+		}
+		part(p)
+		p.order = orderBy(keys)
+		p.limit(q)
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // marker returns the values of the sort keys in the marker's row.

@@ -22,6 +22,7 @@ const attempts = 6
 type Tx struct {
 	ctx    context.Context //nolint:containedctx // lives no longer than the call that brought it
 	q      *sqlx.Tx
+	store  *Store
 	bumps  map[string]bool
 	locked map[uuid.UUID]bool // images
 }
@@ -35,7 +36,7 @@ func (s *Store) Tx(ctx context.Context, fn func(t *Tx) error) error {
 func (s *Store) tx(ctx context.Context, opts *sql.TxOptions, fn func(t *Tx) error) error {
 	for try := 1; ; try++ {
 		err := s.once(ctx, opts, fn)
-		if err == nil || !again(err) || try == attempts {
+		if err == nil || !again(err) && !s.prepared.unkept(err) || try == attempts {
 			return err
 		}
 		// The others are on their way out; come back at different times.
@@ -55,7 +56,7 @@ func (s *Store) once(ctx context.Context, opts *sql.TxOptions, fn func(t *Tx) er
 		return translate(ctx, err)
 	}
 	defer func() { _ = q.Rollback() }() // does nothing after Commit; also when fn panics
-	t := &Tx{ctx: ctx, q: q, bumps: map[string]bool{}, locked: map[uuid.UUID]bool{}}
+	t := &Tx{ctx: ctx, q: q, store: s, bumps: map[string]bool{}, locked: map[uuid.UUID]bool{}}
 	if err := fn(t); err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ func Config(connection string, opts Options) (pq.Config, error) {
 	if cfg.ApplicationName == "" {
 		cfg.ApplicationName = opts.ApplicationName
 	}
+	// A statement with arguments goes over in one message instead of two with an answer
+	// between them; it is still planned for its arguments.
+	cfg.BinaryParameters = true
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = opts.ConnectTimeout
 	}

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,8 +15,8 @@ import (
 const volumeColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.previous_status,
 	v.attach_status, v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable,
 	v.multiattach, v.readonly, v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id,
-	v.encryption_key_id, v.metadata, v.admin_metadata, v.image_metadata, v.home, v.thin_id, v.materialized, v.error,
-	v.created_at, v.updated_at, v.launched_at`
+	v.encryption_key_id, v.metadata, v.admin_metadata, v.image_metadata, v.home, v.thin_id, v.source_thin, v.materialized, v.error,
+	v.request_id, v.created_at, v.updated_at, v.launched_at`
 
 const volumeFrom = ` FROM volumes v LEFT JOIN volume_types t ON t.id = v.volume_type_id`
 
@@ -58,9 +59,24 @@ func volumes() lister {
 
 // Volume returns one volume with its attachments; projectID "" sees all.
 func (s *Store) Volume(ctx context.Context, id uuid.UUID, projectID string) (model.Volume, error) {
-	vs, err := volumesWhere(ctx, s.db, "v.id = $1 AND ($2 = '' OR v.project_id = $2)", id, projectID)
-	return one(vs, err, "volume", id)
+	var vs []struct {
+		model.Volume
+
+		Attached bool `db:"attached"`
+	}
+	err := s.selectPrepared(ctx, &vs, showVolume, id, projectID)
+	v, err := one(vs, err, "volume", id)
+	if err != nil || !v.Attached {
+		return v.Volume, err
+	}
+	out := []model.Volume{v.Volume}
+	err = attach(ctx, s.db, out, "")
+	return out[0], err
 }
+
+// showVolume tells whether there is more to ask for.
+const showVolume = "SELECT " + volumeColumns + ", EXISTS (SELECT 1 FROM attachments a WHERE a.volume_id = v.id) AS attached" +
+	volumeFrom + " WHERE v.id = $1 AND ($2 = '' OR v.project_id = $2)"
 
 // volumesWhere reads volumes with their attachments.
 func volumesWhere(ctx context.Context, q sqlx.ExtContext, where string, args ...any) ([]model.Volume, error) {
@@ -119,6 +135,12 @@ func (s *Store) PatchVolume(ctx context.Context, id uuid.UUID, p model.VolumePat
 	}
 	if p.Description != nil {
 		add("description = ?", *p.Description)
+	}
+	if p.NoName {
+		add("name = ?", nil)
+	}
+	if p.NoDescription {
+		add("description = ?", nil)
 	}
 	if p.Bootable != nil {
 		add("bootable = ?", *p.Bootable)
@@ -258,6 +280,9 @@ func (s *Store) DeleteRow(ctx context.Context, id uuid.UUID) error {
 		if err := t.exec("DELETE FROM attachments WHERE volume_id = $1", id); err != nil {
 			return fmt.Errorf("volume %s: %w", id, err)
 		}
+		if err := t.endTransfers(id); err != nil {
+			return err
+		}
 		if err := t.exec("DELETE FROM volumes WHERE id = $1", id); err != nil {
 			return fmt.Errorf("volume %s: %w", id, err)
 		}
@@ -293,4 +318,35 @@ func (s *Store) Summary(ctx context.Context, projectID string) (count int, gib i
 		metadata[p.Key] = append(metadata[p.Key], p.Value)
 	}
 	return sum.Count, sum.GiB, metadata, nil
+}
+
+// Retype gives a volume whose status is one of from, and its snapshots, another type, else
+// ErrConflict. More than the quotas of the new type have room for is a *[model.QuotaError].
+func (s *Store) Retype(ctx context.Context, id, kind uuid.UUID, multiattach bool, from []model.VolumeStatus) error {
+	before, err := s.Volume(ctx, id, "")
+	if err != nil {
+		return err
+	}
+	return s.Tx(ctx, func(t *Tx) error {
+		if err := s.quotaOfType(t, before, kind); err != nil {
+			return err
+		}
+		v, err := t.LockVolume(id)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(from, v.Status) {
+			return say(model.ErrConflict, "Volume %s status must be %s, but it is %s.", id, strings.Join(words(from...), " or "), v.Status)
+		}
+		if v.Status != model.VolumeAvailable {
+			if err := t.sameFrontEnd(v.VolumeTypeID, kind); err != nil {
+				return err
+			}
+		}
+		err = t.exec("UPDATE volumes SET volume_type_id = $2, multiattach = $3, updated_at = now() WHERE id = $1", id, kind, multiattach)
+		if err != nil {
+			return refers(err, "volume type")
+		}
+		return t.exec("UPDATE snapshots SET volume_type_id = $2 WHERE volume_id = $1", id, kind)
+	})
 }

@@ -22,6 +22,20 @@
 //	volume     snapshot(base, cow, persistent)                    DeviceMapper
 //	export     linear over volume, exported to another host       DeviceMapper, TargetHelper
 //
+// # Copies
+//
+// A snapshot of a volume, a volume made from one, and a clone are thin snapshots of the
+// cow device: exceptions and data are copied by reference, in one message to the pool,
+// whatever the size, and no chain grows. The exception store must be whole when that
+// happens, so the source's devices are suspended from the top down (export, volume, cow)
+// and resumed from the bottom up: what was acknowledged is in the copy, in the order of
+// writing. dm-snapshot writes an exception's data, then its metadata, then
+// completes the write (drivers/md/dm-snap-persistent.c); with no write under way the
+// store has no loose end. The image below is read-only and the same for both.
+//
+// A volume grows from the bottom up: cow, base, volume, export; dm-snapshot hands its
+// exceptions over to the new table (drivers/md/dm-snap.c, __find_snapshots_sharing_cow).
+//
 // # Rules every implementation keeps
 //
 // 1. Idempotence. Making what stands already, exactly as asked, is success and

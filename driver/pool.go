@@ -37,6 +37,9 @@ type Pool interface {
 	// it is never created on the way, since that would pass off an empty device
 	// as one whose data was lost.
 	Activate(ctx context.Context, name, uuid string, id uint32, sectors uint64) (string, error)
+	// Grow gives the active device NAME over thin device id a larger size; one that has
+	// it is success.
+	Grow(ctx context.Context, name string, id uint32, sectors uint64) error
 	// Deactivate takes NAME down and keeps the data.
 	Deactivate(ctx context.Context, name string) error
 }

@@ -31,6 +31,7 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 		plan, err = s.connectRows(ctx, id, c, raw, mode)
 	}
 	if err != nil {
+		s.refused(ctx, id, err)
 		return model.Attachment{}, err
 	}
 	s.tell(plan.tell...)
@@ -50,7 +51,8 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 		if att.Status != model.AttachAttaching || v.Status == model.VolumeDeleting {
 			return fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
 		}
-		att.ConnectionInfo = info
+		now := s.opt.Now().UTC() // so Cinder, long before Nova says that the attachment is complete
+		att.ConnectionInfo, att.AttachedAt = info, &now
 		a = att
 		return t.UpdateAttachment(att)
 	})
@@ -102,11 +104,7 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 		case !slices.Contains([]model.AttachStatus{model.AttachReserved, model.AttachAttaching, model.AttachAttached, model.AttachErrorAttaching}, att.Status):
 			return fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
 		}
-		nodes, err := t.Nodes()
-		if err != nil {
-			return err
-		}
-		home, err := s.home(v, c.Host, nodes)
+		home, err := s.home(t, v, c.Host)
 		if err != nil {
 			return err
 		}
@@ -117,7 +115,7 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 		}
 		bump := []string{home.Host}
 		if seen.ImageID != nil {
-			changed, err := s.join(t, image, home, nodes)
+			changed, err := s.join(t, image, []model.Node{home}, false)
 			if err != nil {
 				return err
 			}
@@ -164,31 +162,35 @@ func (s *Service) secret(v model.Volume, att model.Attachment, host string) stri
 }
 
 // home is where the volume lives or will live.
-func (s *Service) home(v model.Volume, asking string, nodes []model.Node) (model.Node, error) {
-	find := func(host string) (model.Node, bool) {
-		i := slices.IndexFunc(nodes, func(n model.Node) bool { return n.Host == host })
-		if i < 0 {
-			return model.Node{}, false
-		}
-		return nodes[i], true
-	}
+func (s *Service) home(t Tx, v model.Volume, asking string) (model.Node, error) {
+	want := asking
 	if v.Home != nil {
-		n, ok := find(*v.Home)
-		if !ok || !n.Alive {
-			return n, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
-		}
-		return n, nil
+		want = *v.Home
 	}
-	if n, ok := find(asking); ok && n.Compute {
+	found, err := t.NodesOf(want)
+	if err != nil {
+		return model.Node{}, err
+	}
+	switch {
+	case v.Home != nil && (len(found) == 0 || !found[0].Alive):
+		return model.Node{}, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
+	case v.Home != nil:
+		return found[0], nil
+	case len(found) > 0 && found[0].Compute:
+		n := found[0]
 		if !n.Alive {
 			return n, fmt.Errorf("the agent on %s does not answer; start it", asking)
 		}
 		if why := s.full(n, v); why != "" {
-			return n, fmt.Errorf("%w: %s", model.ErrInvalid, why)
+			return n, noRoom{fmt.Errorf("%w: %s", model.ErrInvalid, why)}
 		}
 		return n, nil
 	}
 	// The asking host has no agent: the node with the most room serves it.
+	nodes, err := t.Nodes()
+	if err != nil {
+		return model.Node{}, err
+	}
 	best, ok := model.Node{}, false
 	for _, n := range nodes {
 		if !n.Alive || !n.Enabled || !n.Compute || n.Frozen || n.AvailabilityZone != v.AvailabilityZone || s.full(n, v) != "" {
@@ -199,7 +201,7 @@ func (s *Service) home(v model.Volume, asking string, nodes []model.Node) (model
 		}
 	}
 	if !ok {
-		return best, fmt.Errorf("no node in availability zone %s is alive with room for volume %s", v.AvailabilityZone, v.ID)
+		return best, noRoom{fmt.Errorf("no node in availability zone %s is alive with room for volume %s", v.AvailabilityZone, v.ID)}
 	}
 	return best, nil
 }
@@ -242,15 +244,22 @@ func (s *Service) bring(ctx context.Context, p connection, c model.Connector, mo
 		}
 		return nil, fmt.Errorf("the device is %s: %s", v.State, why)
 	}
-	if err := s.sawVolume(ctx, seen); err != nil {
+	// At once: a volume whose COW device was made is known to be made before a VM writes into it.
+	if _, err := s.saw(ctx, seen); err != nil {
 		return nil, err
+	}
+	var options model.AttachOptions
+	if p.volume.VolumeTypeID != nil {
+		if options, err = s.store.AttachOptions(ctx, *p.volume.VolumeTypeID); err != nil {
+			return nil, err
+		}
 	}
 	access := "rw"
 	if mode == "ro" || p.volume.ReadOnly {
 		access = "ro"
 	}
 	info := map[string]any{
-		"access_mode": access, "qos_specs": nil, "encrypted": false, "cacheable": false,
+		"access_mode": access, "qos_specs": options.QoS.FrontEnd(p.volume.SizeGiB), "encrypted": false, "cacheable": options.Cacheable,
 		"attachment_id": nil, "volume_id": id,
 	}
 	if p.local {
@@ -282,13 +291,6 @@ func imageOf(v model.Volume) string {
 		return ""
 	}
 	return v.ImageID.String()
-}
-
-// sawVolume records at once what the answer says, so that a volume whose COW device was
-// made is known to be made before a VM writes into it.
-func (s *Service) sawVolume(ctx context.Context, seen model.Observed) error {
-	_, err := s.store.SaveObserved(ctx, seen)
-	return err
 }
 
 // disconnectFailed takes back a connection that did not come about. If somebody has

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -16,71 +14,45 @@ import (
 // Volumes that no node could ever hold get status error with a message, as Cinder's
 // scheduler does ("No valid backend was found").
 func (s *Service) Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error) {
-	nodes, err := s.store.Nodes(ctx)
+	nodes, err := s.room(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	if image != nil && image.VirtualBytes > s.opt.MaxImageBytes {
 		return nil, fmt.Errorf("%w: image %s is %d bytes unpacked, at most %d are served", model.ErrInvalid, image.ID, image.VirtualBytes, s.opt.MaxImageBytes)
 	}
-	made, err := s.store.CreateVolumes(ctx, vols, image)
+	made, err := s.together.Create(ctx, vols, image)
 	if err != nil {
 		return nil, err
 	}
+	fresh, waiting := false, false
 	for i := range made {
-		reason := s.unplaceable(made[i], image != nil, nodes)
+		waiting = waiting || made[i].Status == model.VolumeDownloading
+		reason := nodes.unplaceable(&made[i], image != nil)
+		if reason != "" && !fresh {
+			fresh = true
+			if nodes, err = s.room(ctx, true); err != nil {
+				return nil, err
+			}
+			reason = nodes.unplaceable(&made[i], image != nil)
+		}
 		if reason == "" {
 			continue
 		}
-		v, err := s.fail(ctx, made[i], reason, "VOLUME_VOLUME_001_003")
+		v, err := s.fail(ctx, made[i], reason, model.NewEvent(model.ResourceVolume, model.ActionScheduleVolume, model.DetailNoBackend))
 		if err != nil {
 			return nil, err
 		}
 		made[i] = v
 	}
-	s.wakeJobs()
+	if waiting {
+		s.wakeJobs()
+	}
 	return made, nil
 }
 
-// unplaceable says why no node could hold the volume, "" if one could.
-func (s *Service) unplaceable(v model.Volume, image bool, nodes []model.Node) string {
-	alive, origins, zone := 0, 0, 0
-	var largest int64
-	for _, n := range nodes {
-		if !n.Alive || !n.Enabled {
-			continue
-		}
-		if n.Origin {
-			origins++
-		}
-		if !n.Compute {
-			continue
-		}
-		alive++
-		if n.AvailabilityZone != v.AvailabilityZone {
-			continue
-		}
-		zone++
-		largest = max(largest, n.PoolTotal)
-	}
-	switch {
-	case alive == 0:
-		return "no node is alive and enabled to hold a volume"
-	case image && origins == 0 && v.Status == model.VolumeDownloading:
-		return "no origin node is alive to import the image"
-	case zone == 0:
-		return fmt.Sprintf("no node is alive in availability zone %s", v.AvailabilityZone)
-	case !image && v.Bytes() > largest:
-		// A blank volume can fill up wholly; one from an image takes what is written.
-		return fmt.Sprintf("%d GiB are more than the largest pool (%d GiB)", v.SizeGiB, largest>>30)
-	case image && v.Bytes() > 100*largest:
-		return fmt.Sprintf("%d GiB are more than a hundred times the largest pool (%d GiB)", v.SizeGiB, largest>>30)
-	}
-	return ""
-}
-
 // fail gives a volume status error, with the reason, and its user a message.
-func (s *Service) fail(ctx context.Context, v model.Volume, reason, event string) (model.Volume, error) {
+func (s *Service) fail(ctx context.Context, v model.Volume, reason string, event model.Event) (model.Volume, error) {
 	v, err := s.store.MoveVolume(ctx, v.ID, model.VolumeMove{
 		From: []model.VolumeStatus{model.VolumeCreating, model.VolumeDownloading, model.VolumeAvailable},
 		To:   model.VolumeError, Error: &reason,
@@ -88,8 +60,5 @@ func (s *Service) fail(ctx context.Context, v model.Volume, reason, event string
 	if err != nil {
 		return v, err
 	}
-	return v, s.store.AddMessage(ctx, model.Message{
-		ID: uuid.New(), ProjectID: v.ProjectID, ResourceType: "VOLUME", ResourceUUID: &v.ID,
-		EventID: event, Level: "ERROR", UserMessage: "schedule allocate volume:" + reason,
-	})
+	return v, s.store.AddMessage(ctx, model.VolumeMessage(event, &v, reason))
 }

@@ -39,7 +39,7 @@ func (s *Service) Disconnect(ctx context.Context, id uuid.UUID) ([]model.Attachm
 			statuses = append(statuses, a.Status)
 		}
 		status, attach := model.StatusFromAttachments(statuses)
-		if slices.Contains([]model.VolumeStatus{model.VolumeReserved, model.VolumeAttaching, model.VolumeInUse, model.VolumeDetaching, model.VolumeAvailable}, v.Status) {
+		if slices.Contains([]model.VolumeStatus{model.VolumeReserved, model.VolumeAttaching, model.VolumeInUse, model.VolumeDetaching, model.VolumeAvailable, model.VolumeError}, v.Status) {
 			return t.SetVolumeStatus(v.ID, status, attach, nil)
 		}
 		return nil
@@ -85,6 +85,9 @@ func (s *Service) takeAway(ctx context.Context, id uuid.UUID, home string) error
 		s.log.WithError(err).WithField("node", home).Warn("detached though the volume's home did not answer; it follows when it is back")
 		return nil
 	}
+	if _, err := s.saw(ctx, seen); err != nil {
+		s.log.WithError(err).WithField("node", home).Warn("the answer of a node is not saved; its next report tells the same")
+	}
 	i := slices.IndexFunc(doc.Volumes, func(v model.DesiredVolume) bool { return v.ID == volume })
 	v := seen.Volume(volume)
 	if i < 0 || doc.Volumes[i].State == model.Present || v.State == model.DeviceInactive || v.State == model.DeviceAbsent {
@@ -97,13 +100,21 @@ func (s *Service) takeAway(ctx context.Context, id uuid.UUID, home string) error
 	return fmt.Errorf("%w: volume %s on %s: %s", model.ErrInUse, volume, home, v.Error)
 }
 
+// putBack has an attachment that can't be taken away stand again as it was. Its volume is in
+// use then, whatever os-begin_detaching has said: who wanted it detached may try again.
 func (s *Service) putBack(ctx context.Context, before model.Attachment, home string) error {
 	err := s.store.Tx(context.WithoutCancel(ctx), func(t Tx) error {
-		if _, _, err := t.LockAttachment(before.ID); err != nil {
+		_, v, err := t.LockAttachment(before.ID)
+		if err != nil {
 			return err
 		}
 		if err := t.UpdateAttachment(before); err != nil {
 			return err
+		}
+		if v.Status == model.VolumeDetaching && before.Status == model.AttachAttached {
+			if err := t.SetVolumeStatus(v.ID, model.VolumeInUse, model.AttachAttached, nil); err != nil {
+				return err
+			}
 		}
 		return t.Bump(home)
 	})

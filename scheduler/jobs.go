@@ -80,6 +80,8 @@ func (s *Service) doJob(ctx context.Context, job model.Job) error {
 		return s.importImage(ctx, id, job)
 	case model.JobReleaseImage:
 		return s.release(ctx, id)
+	case model.JobTellExtended, model.JobTellReimaged:
+		return s.tellInstances(ctx, id, job)
 	}
 	return fmt.Errorf("job %d: this version knows no kind %q", job.ID, job.Kind)
 }
@@ -140,7 +142,7 @@ func (s *Service) importImage(ctx context.Context, id uuid.UUID, job model.Job) 
 	case errors.Is(err, model.ErrNotFound):
 		return nil
 	case errors.Is(err, errNoOrigin):
-		return s.store.FailImport(ctx, id, err.Error())
+		return s.store.FailImport(ctx, id, model.NewEvent(model.ResourceVolume, model.ActionScheduleVolume, model.DetailNoBackend), err.Error())
 	case err != nil:
 		return err
 	case origin == "":

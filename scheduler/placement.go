@@ -12,8 +12,8 @@ import (
 	"github.com/vmthunder/vmthunder/scheduler/tree"
 )
 
-// frontierSize is how many possible parents a single join looks at; the whole tree
-// need not be read for it, so a join costs the same in a tree of any size.
+// frontierSize is how many possible parents a join looks at, beside one for each node that
+// joins; the whole tree need not be read, so it costs the same in a tree of any size.
 const frontierSize = 64
 
 func (s *Service) degree(i model.Image) int {
@@ -31,35 +31,37 @@ func nodeMap(nodes []model.Node) map[string]model.Node {
 	return m
 }
 
-// join gives a node its place in an image's tree, if it has none, and returns the hosts
-// whose documents change. The image's row is locked.
-func (s *Service) join(t Tx, image model.Image, node model.Node, nodes []model.Node) ([]string, error) {
-	have, err := t.Member(image.ID, node.Host)
-	switch {
-	case err == nil && have.State == model.MemberLeaving:
-		return nil, fmt.Errorf("%w: node %s is %w the tree of image %s, try again", model.ErrUnavailable, node.Host, errLeaving, image.ID)
-	case err == nil && have.State != model.MemberDraining:
-		return nil, nil
-	case err != nil && !errors.Is(err, model.ErrNotFound):
-		return nil, err
-	}
-	degree := s.degree(image)
-	var members []model.Member
-	if have.Host != "" { // draining, and wanted again: its own subtree must be in view
-		members, err = t.Members(image.ID)
-	} else {
-		members, err = t.Frontier(image.ID, degree, frontierSize)
-	}
+// join gives nodes that have no place in an image's tree one each, in one plan, and
+// returns the hosts whose documents change. The image's row is locked. What it reads
+// grows with the nodes that join, not with the tree. Those who join are kept if pinned.
+func (s *Service) join(t Tx, image model.Image, nodes []model.Node, pinned bool) ([]string, error) {
+	have, err := t.MembersOf(image.ID, hostsOf(nodes)...)
 	if err != nil {
 		return nil, err
 	}
-	host := tree.Host{Name: node.Host, Rack: node.Rack, AvailabilityZone: node.AvailabilityZone}
-	plan, err := tree.Join(tree.Observed{Degree: degree, Members: members, Nodes: nodeMap(nodes)}, []tree.Host{host})
-	if errors.Is(err, tree.ErrNoParent) {
-		if members, err = t.Members(image.ID); err != nil {
-			return nil, err
+	rows := make(map[string]model.Member, len(have))
+	for _, m := range have {
+		rows[m.Host] = m
+	}
+	var hosts []tree.Host
+	whole := false
+	for _, n := range nodes {
+		m, ok := rows[n.Host]
+		switch {
+		case ok && m.State == model.MemberLeaving:
+			return nil, fmt.Errorf("%w: node %s is %w the tree of image %s, try again", model.ErrUnavailable, n.Host, errLeaving, image.ID)
+		case ok && m.State != model.MemberDraining:
+			continue
 		}
-		plan, err = tree.Join(tree.Observed{Degree: degree, Members: members, Nodes: nodeMap(nodes)}, []tree.Host{host})
+		whole = whole || ok // draining, and wanted again: its own subtree must be in view
+		hosts = append(hosts, tree.Host{Name: n.Host, Rack: n.Rack, AvailabilityZone: n.AvailabilityZone})
+	}
+	if len(hosts) == 0 {
+		return nil, nil
+	}
+	plan, err := s.planJoin(t, image, hosts, whole)
+	if errors.Is(err, tree.ErrNoParent) && !whole {
+		plan, err = s.planJoin(t, image, hosts, true)
 	}
 	if errors.Is(err, tree.ErrNoParent) {
 		return nil, fmt.Errorf("nobody who has image %s is alive: %w", image.ID, err)
@@ -67,30 +69,63 @@ func (s *Service) join(t Tx, image model.Image, node model.Node, nodes []model.N
 	if err != nil {
 		return nil, err
 	}
-	return s.write(t, image.ID, plan)
+	return s.write(t, image.ID, plan, pinned)
 }
 
-// write puts a plan into the database and makes the generations of those it touches grow.
-func (s *Service) write(t Tx, image uuid.UUID, plan tree.Plan) ([]string, error) {
+// planJoin decides upon the whole tree or, mostly, its frontier.
+func (s *Service) planJoin(t Tx, image model.Image, hosts []tree.Host, whole bool) (tree.Plan, error) {
+	o := tree.Observed{Degree: s.degree(image)}
+	var nodes []model.Node
+	var err error
+	if whole {
+		if o.Members, err = t.Members(image.ID); err == nil {
+			nodes, err = t.Nodes()
+		}
+	} else if o.Members, err = t.Frontier(image.ID, o.Degree, frontierSize+len(hosts)); err == nil {
+		of := make([]string, len(o.Members))
+		for i := range o.Members {
+			of[i] = o.Members[i].Host
+		}
+		nodes, err = t.NodesOf(of...)
+	}
+	if err != nil {
+		return tree.Plan{}, err
+	}
+	o.Nodes = nodeMap(nodes)
+	return tree.Join(o, hosts)
+}
+
+func hostsOf(nodes []model.Node) []string {
+	out := make([]string, len(nodes))
+	for i := range nodes {
+		out[i] = nodes[i].Host
+	}
+	return out
+}
+
+// write puts a plan into the database and makes the generations of those it touches
+// grow. New members are kept if pinned.
+func (s *Service) write(t Tx, image uuid.UUID, plan tree.Plan, pinned bool) ([]string, error) {
 	if plan.Empty() {
 		return nil, nil
 	}
+	var added, changed []model.Member
 	for _, c := range plan.Changes {
-		m := model.Member{ImageID: image, Host: c.Host, Role: model.RoleRelay}
-		if !c.New {
-			var err error
-			if m, err = t.Member(image, c.Host); err != nil {
-				return nil, err
-			}
+		m := model.Member{
+			ImageID: image, Host: c.Host, Role: model.RoleRelay, State: c.After.State, Depth: c.After.Depth, Reason: c.After.Reason,
+			Parent: ref(c.After.Parent), Fallback: ref(c.After.Fallback), Pinned: pinned,
 		}
-		m.State, m.Depth, m.Reason = c.After.State, c.After.Depth, c.After.Reason
-		m.Parent, m.Fallback = ref(c.After.Parent), ref(c.After.Fallback)
-		if (c.NewParent || m.Secret == "") && m.Parent != nil {
+		if c.NewParent && m.Parent != nil {
 			m.Secret = s.opt.NewSecret()
 		}
-		if err := t.PutMember(m); err != nil {
-			return nil, fmt.Errorf("member %s of image %s: %w", c.Host, image, err)
+		if c.New {
+			added = append(added, m)
+		} else {
+			changed = append(changed, m)
 		}
+	}
+	if err := t.Place(image, added, changed); err != nil {
+		return nil, err
 	}
 	hosts := plan.Hosts()
 	return hosts, t.Bump(hosts...)
@@ -117,7 +152,7 @@ func (s *Service) replan(ctx context.Context, image uuid.UUID, what string, d de
 			return err
 		}
 		plan = d(tree.Observed{Degree: s.degree(img), Members: members, Nodes: nodeMap(nodes)})
-		hosts, err = s.write(t, image, plan)
+		hosts, err = s.write(t, image, plan, false)
 		return err
 	})
 	if err != nil {
@@ -150,11 +185,16 @@ func (s *Service) lose(ctx context.Context, hosts []string) error {
 	return errors.Join(errs...)
 }
 
+// releaseBatch nodes leave a tree in one transaction; each is a plan of its own, so that
+// what hung below one finds a place before the next leaves.
+const releaseBatch = 64
+
 // release lets nodes go that no volume needs an image on, and the image when none does.
 func (s *Service) release(ctx context.Context, image uuid.UUID) error {
 	var hosts []string
+	var more bool
 	err := s.store.Tx(ctx, func(t Tx) error {
-		hosts = nil
+		hosts, more = nil, false
 		img, err := t.LockImage(image)
 		if errors.Is(err, model.ErrNotFound) {
 			return nil
@@ -174,25 +214,26 @@ func (s *Service) release(ctx context.Context, image uuid.UUID) error {
 		if err != nil {
 			return err
 		}
-		o := tree.Observed{Degree: s.degree(img), Members: members, Nodes: nodeMap(nodes)}
+		homes, err := t.VolumesOf(image)
+		if err != nil {
+			return err
+		}
 		relays := 0
+		var idle []string
 		for _, m := range members {
 			if m.Role != model.RoleRelay {
 				continue
 			}
 			relays++
-			if m.Pinned || m.State == model.MemberLeaving {
-				continue
+			if !m.Pinned && m.State != model.MemberLeaving && homes[m.Host] == 0 {
+				idle = append(idle, m.Host)
 			}
-			n, err := t.VolumesAt(image, m.Host)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				continue
-			}
-			plan := tree.Leave(o, m.Host)
-			changed, err := s.write(t, image, plan)
+		}
+		more = len(idle) > releaseBatch
+		o := tree.Observed{Degree: s.degree(img), Members: members, Nodes: nodeMap(nodes)}
+		for _, h := range idle[:min(len(idle), releaseBatch)] {
+			plan := tree.Leave(o, h)
+			changed, err := s.write(t, image, plan, false)
 			if err != nil {
 				return err
 			}
@@ -222,6 +263,9 @@ func (s *Service) release(ctx context.Context, image uuid.UUID) error {
 		return t.Bump(hosts...)
 	})
 	s.tell(hosts...)
+	if err == nil && more {
+		return errAgain
+	}
 	return err
 }
 

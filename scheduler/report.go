@@ -21,13 +21,9 @@ func (s *Service) Report(ctx context.Context, o model.Observed) (*model.Desired,
 	if o.Schema != model.DesiredSchema {
 		return nil, fmt.Errorf("%w: report of schema %d from %s, this control plane takes %d", model.ErrInvalid, o.Schema, o.Host, model.DesiredSchema)
 	}
-	changes, err := s.store.SaveObserved(ctx, o)
+	changes, err := s.saw(ctx, o)
 	if err != nil {
 		return nil, err
-	}
-	if err := s.act(ctx, o, changes); err != nil {
-		// The report is saved; what could not be acted upon shows in the next one again.
-		s.log.WithError(err).WithField("node", o.Host).Warn("report not fully acted upon")
 	}
 	if !changes.NeedsDocument {
 		return nil, nil
@@ -37,6 +33,20 @@ func (s *Service) Report(ctx context.Context, o model.Observed) (*model.Desired,
 		return nil, err
 	}
 	return &doc, nil
+}
+
+// saw saves what a node tells, in a report or as its answer to a document, and acts on what
+// has changed.
+func (s *Service) saw(ctx context.Context, o model.Observed) (Changes, error) {
+	changes, err := s.store.SaveObserved(ctx, o)
+	if err != nil {
+		return changes, err
+	}
+	if err := s.act(ctx, o, changes); err != nil {
+		// It is saved; what could not be acted upon shows in the next report again.
+		s.log.WithError(err).WithField("node", o.Host).Warn("report not fully acted upon")
+	}
+	return changes, nil
 }
 
 func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
@@ -60,7 +70,7 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 	}
 	for id, why := range c.ImportFailed {
 		log.WithField("image", id.String()).WithField("reason", why).Warn("import failed")
-		try(s.store.FailImport(ctx, id, why))
+		try(s.store.FailImport(ctx, id, importEvent(why), why))
 		try(s.tellMembers(ctx, id))
 	}
 	for _, id := range c.PathLost {
@@ -75,7 +85,18 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 	}
 	for _, id := range c.Deleted {
 		log.WithField("volume", id.String()).Info("volume deleted")
-		if err := s.forget(ctx, id); !errors.Is(err, model.ErrNotFound) {
+		if err := s.forget(ctx, id); !errors.Is(err, model.ErrNotFound) && !errors.Is(err, model.ErrInUse) {
+			try(err) // in use: its snapshots go first, as the next reports tell
+		}
+	}
+	for _, id := range c.SnapshotsDeleted {
+		log.WithField("snapshot", id.String()).Info("snapshot deleted")
+		if err := s.forgetSnapshot(ctx, id); !errors.Is(err, model.ErrNotFound) {
+			try(err)
+		}
+	}
+	for _, id := range c.Extended {
+		if err := s.extended(ctx, id); !errors.Is(err, model.ErrConflict) { // another replica was faster
 			try(err)
 		}
 	}

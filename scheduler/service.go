@@ -40,6 +40,7 @@ type Options struct {
 	ReservedPercent int
 	Now             func() time.Time
 	NewSecret       func() string // CHAP secrets, 16 letters
+	Instances       Instances     // nil: nobody is told
 }
 
 func (o *Options) defaults() {
@@ -71,6 +72,8 @@ type Service struct {
 	dirty map[string]bool // hosts that are to get their document
 	push  chan struct{}
 
+	lookout    lookout
+	together   together
 	rebalanced time.Time // by this replica; watchLoop's alone
 }
 
@@ -80,6 +83,7 @@ func New(store Store, nodes Nodes, opt Options, log *logrus.Entry) *Service {
 	return &Service{
 		store: store, nodes: nodes, opt: opt, log: log,
 		kick: make(chan struct{}, 1), dirty: map[string]bool{}, push: make(chan struct{}, 1),
+		together: together{create: store.CreateVolumes},
 	}
 }
 

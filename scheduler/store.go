@@ -25,8 +25,25 @@ type Store interface {
 	Attachment(ctx context.Context, id uuid.UUID) (model.Attachment, model.Volume, error)
 	// MoveVolume changes the status if it is one of From, else ErrConflict.
 	MoveVolume(ctx context.Context, id uuid.UUID, m model.VolumeMove) (model.Volume, error)
-	// DeleteRow removes a volume that is deleting, with its attachments; its home's generation grows.
+	// DeleteRow removes a volume that is deleting, with its attachments; its home's generation
+	// grows. ErrInUse while it has snapshots.
 	DeleteRow(ctx context.Context, id uuid.UUID) error
+
+	// CreateCopies inserts volumes made from a snapshot or another volume, all or none; those
+	// whose source has data have its home, and are creating until that has made theirs.
+	CreateCopies(ctx context.Context, vols []model.Volume) ([]model.Volume, error)
+	// CreateSnapshots takes all snapshots or none, of volumes in one of the statuses.
+	CreateSnapshots(ctx context.Context, snaps []model.Snapshot, from []model.VolumeStatus) ([]model.Snapshot, error)
+	// MoveSnapshot changes the status if it is one of From, else ErrConflict.
+	MoveSnapshot(ctx context.Context, id uuid.UUID, m model.SnapshotMove) (model.Snapshot, error)
+	// DeleteSnapshotRow removes a snapshot that is deleting and tells whose it was; its home's
+	// generation grows.
+	DeleteSnapshotRow(ctx context.Context, id uuid.UUID) (volume uuid.UUID, err error)
+	// ExtendVolume writes a larger size; one whose device stands is extending until FinishExtend.
+	ExtendVolume(ctx context.Context, id uuid.UUID, gib int, from []model.VolumeStatus) (model.Volume, error)
+	FinishExtend(ctx context.Context, id uuid.UUID) (model.Volume, error)
+	// Reimage has a volume begin anew from an image, made as by CreateVolumes.
+	Reimage(ctx context.Context, id uuid.UUID, image model.Image, metadata model.StringMap, from []model.VolumeStatus) (model.Volume, error)
 
 	// Tx gives fn a consistent view and the locks below for one short transaction,
 	// retried on serialization failures. fn does no I/O but through t.
@@ -51,8 +68,8 @@ type Store interface {
 	// It returns the hosts and volumes concerned.
 	FinishImport(ctx context.Context, image uuid.UUID, virtualBytes, deviceBytes int64) error
 	// FailImport sets the image's status error, its waiting volumes' status error with
-	// the reason, and a user message for each.
-	FailImport(ctx context.Context, image uuid.UUID, reason string) error
+	// the reason, and a user message of the event for each.
+	FailImport(ctx context.Context, image uuid.UUID, event model.Event, reason string) error
 
 	// TakeJob takes one due job for the given time, or returns model.ErrNotFound.
 	TakeJob(ctx context.Context, holder string, lease time.Duration) (model.Job, error)
@@ -64,6 +81,8 @@ type Store interface {
 	// Beat records that this replica lives.
 	Beat(ctx context.Context, host, binary string) error
 	AddMessage(ctx context.Context, m model.Message) error
+	// AttachOptions are what a volume's type says of its attachments.
+	AttachOptions(ctx context.Context, volumeType uuid.UUID) (model.AttachOptions, error)
 }
 
 // Tx is what a scheduling transaction can do.
@@ -84,10 +103,19 @@ type Tx interface {
 	// UpdateAttachment writes attach_status, attached_host, mountpoint, attach_mode, connector,
 	// connection_info, chap_secret, attached_at.
 	UpdateAttachment(a model.Attachment) error
+	// LockSnapshotsOf returns a volume's snapshots, locked, the oldest first.
+	LockSnapshotsOf(volume uuid.UUID) ([]model.Snapshot, error)
+	SetSnapshotStatus(id uuid.UUID, s model.SnapshotStatus, reason *string) error
+	// Revert makes an available volume begin anew as a copy of one of its snapshots.
+	Revert(volume, snapshot uuid.UUID) (model.Volume, error)
 	DeleteAttachment(id uuid.UUID) error
 
 	Nodes() ([]model.Node, error)
+	// NodesOf returns those of the hosts that are known.
+	NodesOf(hosts ...string) ([]model.Node, error)
 	Members(image uuid.UUID) ([]model.Member, error)
+	// MembersOf returns those of the hosts that are members.
+	MembersOf(image uuid.UUID, hosts ...string) ([]model.Member, error)
 	// Frontier returns members that could take a child: state joining or active, alive node,
 	// children < degree, shallowest first, at most limit.
 	Frontier(image uuid.UUID, degree, limit int) ([]model.Member, error)
@@ -95,9 +123,14 @@ type Tx interface {
 	// PutMember inserts or updates role, state, parent, fallback, depth, pinned, secret, reason; a new
 	// relay gets its thin numbers. The children counts of old and new parent follow.
 	PutMember(m model.Member) error
+	// Place writes a whole plan: added are relays that have no row; of changed ones state,
+	// parent, fallback, depth, reason and, unless it is "", secret. Counts of children follow.
+	Place(image uuid.UUID, added, changed []model.Member) error
+	// Pin keeps relays in the tree, or no longer keeps them.
+	Pin(image uuid.UUID, hosts []string, pinned bool) error
 	DeleteMember(image uuid.UUID, host string) error
-	// VolumesAt counts volumes (not deleted) of the image whose home is host.
-	VolumesAt(image uuid.UUID, host string) (int, error)
+	// VolumesOf counts the image's volumes (of any status) by their homes.
+	VolumesOf(image uuid.UUID) (map[string]int, error)
 	// ImageUsed tells whether any volume (of any status) is made from the image.
 	ImageUsed(image uuid.UUID) (bool, error)
 	// DeleteImage removes the row of an image that has neither members nor volumes.

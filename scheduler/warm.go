@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -28,7 +27,7 @@ func (s *Service) Warm(ctx context.Context, image model.Image, hosts []string) (
 		if err != nil {
 			return err
 		}
-		nodes, err := t.Nodes()
+		nodes, err := t.NodesOf(hosts...)
 		if err != nil {
 			return err
 		}
@@ -41,12 +40,14 @@ func (s *Service) Warm(ctx context.Context, image model.Image, hosts []string) (
 		if status = img.Status; status != model.ImageActive {
 			return nil
 		}
-		members, err := t.Members(img.ID)
+		tell, err = s.join(t, img, nodes, true)
+		if errors.Is(err, tree.ErrNoParent) {
+			err = fmt.Errorf("%w: %w", model.ErrUnavailable, err)
+		}
 		if err != nil {
 			return err
 		}
-		tell, err = s.pin(t, img, members, known, hosts)
-		return err
+		return t.Pin(img.ID, hosts, true)
 	})
 	if errors.Is(err, model.ErrInvalid) {
 		return "", err // says it all, to whoever asked
@@ -77,52 +78,6 @@ func canWarm(host string, known map[string]model.Node) error {
 	return fmt.Errorf("%w: node %s %s", model.ErrInvalid, host, why)
 }
 
-// pin joins those of hosts that are no members and marks all as kept. Roots stand as
-// long as the image does.
-func (s *Service) pin(t Tx, img model.Image, members []model.Member, known map[string]model.Node, hosts []string) ([]string, error) {
-	var join []tree.Host
-	for _, h := range hosts {
-		if !slices.ContainsFunc(members, func(m model.Member) bool { return m.Host == h && m.Role == model.RoleRoot }) {
-			join = append(join, tree.Host{Name: h, Rack: known[h].Rack, AvailabilityZone: known[h].AvailabilityZone})
-		}
-	}
-	plan, err := tree.Join(tree.Observed{Degree: s.degree(img), Members: members, Nodes: known}, join)
-	if errors.Is(err, tree.ErrNoParent) {
-		return nil, fmt.Errorf("nobody who has it is alive: %w: %w", model.ErrUnavailable, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range plan.Refused {
-		return nil, fmt.Errorf("%w: node %s is %w, try again", model.ErrUnavailable, h, errLeaving)
-	}
-	tell, err := s.write(t, img.ID, plan)
-	if err != nil {
-		return nil, err
-	}
-	return tell, setPinned(t, img.ID, join, true)
-}
-
-func setPinned(t Tx, image uuid.UUID, hosts []tree.Host, pinned bool) error {
-	for _, h := range hosts {
-		m, err := t.Member(image, h.Name)
-		if errors.Is(err, model.ErrNotFound) && !pinned {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if m.Pinned == pinned {
-			continue
-		}
-		m.Pinned = pinned
-		if err := t.PutMember(m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Unwarm no longer keeps hosts in an image's tree. Those where no volume needs it leave
 // now, and the image goes with the last of them if no volume is made from it.
 // model.ErrNotFound if the image is not here.
@@ -131,11 +86,7 @@ func (s *Service) Unwarm(ctx context.Context, image uuid.UUID, hosts []string) e
 		if _, err := t.LockImage(image); err != nil {
 			return err
 		}
-		of := make([]tree.Host, len(hosts))
-		for i, h := range hosts {
-			of[i].Name = h
-		}
-		if err := setPinned(t, image, of, false); err != nil {
+		if err := t.Pin(image, hosts, false); err != nil {
 			return err
 		}
 		return t.AddJob(model.JobReleaseImage, image.String(), s.opt.Now())

@@ -16,6 +16,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 
+	"github.com/vmthunder/vmthunder/api/keystone"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -52,14 +53,14 @@ func New(cfg Config) (*Client, error) {
 // Image implements v3.Glance. ref is an id or a name; names must be unique among what
 // the caller can see. Errors: model.ErrNotFound, v3.ErrAmbiguous, model.ErrInvalid (not
 // active, or a format that can't be served), model.ErrUnavailable.
-func (c *Client) Image(ctx context.Context, token, ref string) (model.Image, error) {
+func (c *Client) Image(ctx context.Context, who keystone.Identity, ref string) (model.Image, error) {
 	servers, err := c.servers(ctx)
 	if err != nil {
 		return model.Image{}, err
 	}
 	for _, server := range servers {
 		var img *images.Image
-		img, err = c.find(ctx, server, token, ref)
+		img, err = c.find(ctx, server, who.Token, ref)
 		if err == nil {
 			return toModel(img)
 		}

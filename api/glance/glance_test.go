@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vmthunder/vmthunder/api/glance"
+	"github.com/vmthunder/vmthunder/api/keystone"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -22,6 +23,8 @@ func image(id, name, status, format string) string {
 		"protected":false,"visibility":"public","owner":"o","tags":[],"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z",
 		"file":"/v2/images/x/file","schema":"/v2/schemas/image","self":"/v2/images/x","x_number":3}`, id, name, status, format)
 }
+
+func who(token string) keystone.Identity { return keystone.Identity{Token: token} }
 
 func server(t *testing.T) string {
 	t.Helper()
@@ -62,7 +65,7 @@ func TestImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := c.Image(t.Context(), "alice", imageID)
+	i, err := c.Image(t.Context(), who("alice"), imageID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +76,7 @@ func TestImage(t *testing.T) {
 	if len(i.Properties) != 2 || i.Properties["hw_disk_bus"] != "virtio" || i.Properties["x_number"] != "3" {
 		t.Errorf("properties %v", i.Properties)
 	}
-	if i, err = c.Image(t.Context(), "alice", "my image & more"); err != nil || i.DiskFormat != "qcow2" || i.VirtualBytes != 0 {
+	if i, err = c.Image(t.Context(), who("alice"), "my image & more"); err != nil || i.DiskFormat != "qcow2" || i.VirtualBytes != 0 {
 		t.Errorf("by name: %+v, %v", i, err)
 	}
 	for ref, want := range map[string]struct {
@@ -87,11 +90,11 @@ func TestImage(t *testing.T) {
 		"nobody":                               {model.ErrNotFound, "nobody"},
 		"twice":                                {v3.ErrAmbiguous, "twice"},
 	} {
-		if _, err := c.Image(t.Context(), "alice", ref); !errors.Is(err, want.err) || !strings.Contains(err.Error(), want.text) {
+		if _, err := c.Image(t.Context(), who("alice"), ref); !errors.Is(err, want.err) || !strings.Contains(err.Error(), want.text) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
-	if _, err := c.Image(t.Context(), "s3cret", imageID); !errors.Is(err, model.ErrNotFound) || strings.Contains(err.Error(), "s3cret") {
+	if _, err := c.Image(t.Context(), who("s3cret"), imageID); !errors.Is(err, model.ErrNotFound) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("another's token: %v", err)
 	}
 }
@@ -103,7 +106,7 @@ func TestCatalog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Image(t.Context(), "alice", imageID); err != nil {
+		if _, err := c.Image(t.Context(), who("alice"), imageID); err != nil {
 			t.Errorf("%q: %v", suffix, err)
 		}
 	}
@@ -111,7 +114,7 @@ func TestCatalog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Image(t.Context(), "alice", imageID); !errors.Is(err, model.ErrUnavailable) {
+	if _, err := c.Image(t.Context(), who("alice"), imageID); !errors.Is(err, model.ErrUnavailable) {
 		t.Errorf("without catalog: %v", err)
 	}
 	if _, err := glance.New(glance.Config{}); err == nil {

@@ -135,13 +135,9 @@ func (c *client) endpoint(ctx context.Context, serviceType string) (string, erro
 	if err != nil {
 		return "", err
 	}
-	opts := gophercloud.EndpointOpts{
-		Type: serviceType, Region: c.cfg.Region,
-		Availability: gophercloud.Availability(c.cfg.Interface),
-	}
-	url, err := session.EndpointLocator(opts)
+	url, err := locate(session.ProviderClient, c.cfg, serviceType)
 	if err != nil {
-		return "", fmt.Errorf("endpoint of %s in the catalog: %w", serviceType, err)
+		c.forget(session) // the catalog is that of the login; it may have the service now
 	}
-	return url, nil
+	return url, err
 }

@@ -45,6 +45,11 @@ type Validator struct {
 // New makes a validator; it does not talk to Keystone yet, so that a control plane
 // starts while Keystone is down.
 func New(cfg Config) *Validator {
+	cfg.defaults()
+	return &Validator{cfg: cfg, client: newClient(cfg), cache: newLRU(cfg.CacheSize)}
+}
+
+func (cfg *Config) defaults() {
 	def(&cfg.WWWAuthenticate, cfg.AuthURL)
 	def(&cfg.Interface, "internal")
 	def(&cfg.CacheTTL, 5*time.Minute)
@@ -66,7 +71,6 @@ func New(cfg Config) *Validator {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Validator{cfg: cfg, client: newClient(cfg), cache: newLRU(cfg.CacheSize)}
 }
 
 func def[T comparable](p *T, value T) {

@@ -25,8 +25,6 @@ type absent struct {
 
 func absents() []absent {
 	return []absent{
-		{path: "snapshots", list: "snapshots", missing: "Snapshot %s could not be found.", what: "Taking snapshots",
-			read: "volume:get_all_snapshots", write: "volume:create_snapshot", count: true},
 		{path: "backups", list: "backups", missing: "Backup %s could not be found.", what: "Backing up volumes",
 			read: "backup:get_all", write: "backup:create", count: true},
 		{path: "groups", min: 13, list: "groups", missing: "Group %s could not be found.", what: "Grouping volumes",
@@ -39,12 +37,6 @@ func absents() []absent {
 			read: "group:get_all", write: "group:create"},
 		{path: "cgsnapshots", list: "cgsnapshots", missing: "GroupSnapshot %s could not be found.", what: "Grouping volumes",
 			read: "group:get_all_group_snapshots", write: "group:create_group_snapshot"},
-		{path: "os-volume-transfer", list: "transfers", missing: "Transfer %s could not be found.", what: "Transferring volumes",
-			read: "volume:get_all_transfers", write: "volume:create_transfer"},
-		{path: "volume-transfers", list: "transfers", missing: "Transfer %s could not be found.", what: "Transferring volumes",
-			read: "volume:get_all_transfers", write: "volume:create_transfer"},
-		{path: "qos-specs", list: "qos_specs", missing: "No such QoS spec %s.", what: "QoS",
-			read: "volume_extension:qos_specs_manage:get_all", write: "volume_extension:qos_specs_manage:create"},
 		{path: "clusters", min: 7, list: "clusters", missing: "Cluster %s could not be found.", what: "Clustering services",
 			read: "clusters:get_all", write: "clusters:update"},
 		{path: "os-volume-manage", list: "manageable-volumes", what: "Managing existing volumes", noItem: true,
@@ -90,12 +82,7 @@ func (a *API) absentRoutes() []route {
 			}
 		}
 	}
-	return append(out,
-		route{method: "GET", path: "/default-types", min: 62, global: true, h: a.listDefaultTypes},
-		route{method: "GET", path: "/default-types/{id}", min: 62, global: true, h: a.showProjectType},
-		route{method: "PUT", path: "/default-types/{id}", min: 62, global: true, h: a.refuseProjectType("volume_extension:default_set_or_update")},
-		route{method: "DELETE", path: "/default-types/{id}", min: 62, global: true, h: a.refuseProjectType("volume_extension:default_unset")},
-	)
+	return out
 }
 
 // absentList still checks the page, as clients test for that.
@@ -152,29 +139,4 @@ func (a *API) absentCreate(n absent) handler {
 
 func noDefaultGroupType(*call) error {
 	return fault.NotFound("Default group type can not be found.")
-}
-
-// Default types of projects: none is set; the one of the configuration counts.
-
-func (a *API) listDefaultTypes(c *call) error {
-	if err := c.allow("volume_extension:default_get_all"); err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{"default_types": []any{}})
-}
-
-func (a *API) showProjectType(c *call) error {
-	if err := c.allow("volume_extension:default_get"); err != nil {
-		return err
-	}
-	return fault.NotFound("Default type for project %s not found.", c.vars["id"])
-}
-
-func (a *API) refuseProjectType(rule string) handler {
-	return func(c *call) error {
-		if err := c.allow(rule); err != nil {
-			return err
-		}
-		return unsupported("A default volume type of a project")
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/vmthunder/vmthunder/api/fault"
 	"github.com/vmthunder/vmthunder/api/microversion"
 	"github.com/vmthunder/vmthunder/api/v3/schema"
@@ -56,14 +58,14 @@ func (a *API) volumeActions() map[string]action {
 		"os-initialize_connection": {do: a.initializeConnection},
 		"os-terminate_connection":  {do: a.terminateConnection},
 		"os-extend":                {do: a.extend},
-		"os-retype":                {do: a.refuse("Changing the type of a volume", "volume:retype")},
+		"os-retype":                {do: a.retype},
 		"os-migrate_volume":        {do: a.refuse("Migrating a volume", "volume_extension:volume_admin_actions:migrate_volume")},
 		"os-migrate_volume_completion": {do: a.refuse("Migrating a volume",
 			"volume_extension:volume_admin_actions:migrate_volume_completion")},
 		"os-volume_upload_image": {do: a.refuse("Uploading a volume as an image", x+"upload_image")},
 		"os-unmanage":            {do: a.refuse("Unmanaging a volume", "volume_extension:volume_unmanage")},
-		"os-reimage":             {min: 68, do: a.refuse("Putting another image on a volume", "volume:reimage")},
-		"revert":                 {min: 40, do: a.refuse("Reverting to a snapshot", "volume:revert_to_snapshot")},
+		"os-reimage":             {min: 68, do: a.reimage},
+		"revert":                 {min: 40, do: a.revert},
 	}
 }
 
@@ -101,6 +103,42 @@ func (a *API) refuse(what, rule string) func(c *call, _ *schema.Object) error {
 	}
 }
 
+// revert takes the latest snapshot only, as Cinder does.
+func (a *API) revert(c *call, in *schema.Object) error {
+	want, err := in.String("snapshot_id", 0, 255)
+	if err != nil {
+		return err
+	}
+	v, err := a.volume(c, "volume:revert_to_snapshot")
+	if err != nil {
+		return err
+	}
+	snaps, err := a.Store.SnapshotsOf(c.ctx(), v.ID)
+	if err != nil {
+		return err
+	}
+	if len(snaps) == 0 {
+		return fault.BadRequest("Volume %s doesn't have any snapshots.", v.ID)
+	}
+	last := snaps[len(snaps)-1]
+	switch {
+	case want == nil || *want != last.ID.String():
+		return fault.BadRequest("Specified snapshot %s is None or not the latest one of volume %s.", schema.Str(in.Raw("snapshot_id")), v.ID)
+	case last.SizeGiB != v.SizeGiB:
+		return fault.BadRequest("Can't revert volume %s to its latest snapshot %s. The volume size must be equal to the snapshot size.", v.ID, last.ID)
+	}
+	err = a.Scheduler.Revert(c.ctx(), v.ID, last.ID)
+	switch {
+	case isState(err) && v.Status != model.VolumeAvailable:
+		return fault.Conflict("Invalid volume: Can't revert volume %s to its latest snapshot %s. Volume's status must be 'available'.", v.ID, last.ID)
+	case isState(err):
+		return fault.Conflict("Invalid snapshot: Can't revert volume %s to its latest snapshot %s. Snapshot's status must be 'available'.", v.ID, last.ID)
+	case err != nil:
+		return notFound(err, noVolume, v.ID)
+	}
+	return c.empty(http.StatusAccepted)
+}
+
 func (a *API) extend(c *call, in *schema.Object) error {
 	if err := in.Require("new_size"); err != nil {
 		return err
@@ -117,7 +155,21 @@ func (a *API) extend(c *call, in *schema.Object) error {
 		return fault.InvalidInput("New size for extend must be greater than current size. (current: %d, extended: %s).",
 			v.SizeGiB, schema.Str(in.Raw("new_size")))
 	}
-	return unsupported("Extending a volume")
+	from := []model.VolumeStatus{model.VolumeAvailable}
+	if c.mv >= 42 && v.Status == model.VolumeInUse {
+		if err := c.allowOn("volume:extend_attached_volume", v.ProjectID); err != nil {
+			return err
+		}
+		from = []model.VolumeStatus{model.VolumeInUse}
+	}
+	err = a.Scheduler.Extend(c.ctx(), v.ID, int(*size), from)
+	if isState(err) {
+		return fault.InvalidVolume("Volume %s status must be '{'status': '%s'}' to extend, currently %s.", v.ID, from[0], v.Status)
+	}
+	if err != nil {
+		return notFound(err, noVolume, v.ID)
+	}
+	return c.empty(http.StatusAccepted)
 }
 
 func (a *API) setBootable(c *call, in *schema.Object) error {
@@ -197,16 +249,19 @@ func (a *API) resetStatus(c *call, in *schema.Object) error {
 		valid []string
 	}{
 		{"status", status, resetStatuses()},
-		{"attach_status", attach, []string{"attached", "detached"}},
-		{"migration_status", migration, []string{"migrating", "error", "success", "completing", "none", "starting"}},
+		{"attach status", attach, []string{"attached", "detached"}},
+		{"migration status", migration, []string{"migrating", "error", "success", "completing", "none", "starting"}},
 	} {
 		if check.value == nil {
 			continue
 		}
 		*check.value = strings.ToLower(*check.value)
 		if !slices.Contains(check.valid, *check.value) {
-			return fault.BadRequest("Volume %s: %s is invalid, valid statuses are: ('%s').",
-				check.name, *check.value, strings.Join(check.valid, "', '"))
+			list := "('" + strings.Join(check.valid, "', '") + "')"
+			if check.value == attach { // a list to Cinder, where the others are tuples
+				list = "['" + strings.Join(check.valid, "', '") + "']"
+			}
+			return fault.BadRequest("Volume %s: %s is invalid, valid statuses are: %s.", check.name, *check.value, list)
 		}
 	}
 	v, err := a.volume(c, "volume_extension:volume_admin_actions:reset_status")
@@ -217,7 +272,10 @@ func (a *API) resetStatus(c *call, in *schema.Object) error {
 		return fault.BadRequest("Cannot reset-state to in-use because volume does not have any attachments.")
 	}
 	if status != nil && *status == "deleting" {
-		return fault.BadRequest("Cannot reset-state to deleting; delete the volume instead.")
+		return fault.BadRequest("Cannot reset-state to deleting")
+	}
+	if migration != nil && *migration == "none" {
+		*migration = "" // no status at all
 	}
 	err = a.Store.ResetVolume(c.ctx(), v.ID, (*model.VolumeStatus)(status), (*model.AttachStatus)(attach), migration)
 	if err != nil {
@@ -231,7 +289,7 @@ func (a *API) forceDelete(c *call, _ *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	if err := a.delete(c, v, true); err != nil {
+	if err := a.delete(c, v, model.DeleteOptions{Force: true}); err != nil {
 		return err
 	}
 	return c.empty(http.StatusAccepted)
@@ -241,7 +299,7 @@ func (a *API) setImageMetadata(c *call, in *schema.Object) error {
 	if err := in.Require("metadata"); err != nil {
 		return err
 	}
-	m, err := in.Strings("metadata")
+	m, err := in.Metadata("metadata")
 	if err != nil {
 		return err
 	}
@@ -264,7 +322,14 @@ func (a *API) showImageMetadata(c *call, _ *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, view.Object{"metadata": notNil(v.ImageMetadata)})
+	if len(v.ImageMetadata) == 0 {
+		return noImageMetadata(v.ID)
+	}
+	return c.json(http.StatusOK, view.Object{"metadata": v.ImageMetadata})
+}
+
+func noImageMetadata(id uuid.UUID) error {
+	return fault.NotFound("Glance metadata for volume/snapshot %s cannot be found.", id)
 }
 
 func (a *API) unsetImageMetadata(c *call, in *schema.Object) error {
@@ -278,7 +343,7 @@ func (a *API) unsetImageMetadata(c *call, in *schema.Object) error {
 	}
 	_, err = a.Store.EditVolumeMaps(c.ctx(), v.ID, func(_, image model.StringMap) error {
 		if _, ok := image[key]; !ok {
-			return fault.NotFound("Glance metadata for volume/snapshot %s cannot be found.", v.ID)
+			return noImageMetadata(v.ID)
 		}
 		delete(image, key)
 		return nil

@@ -56,7 +56,7 @@ func (a *API) createBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	rows := make([]view.Object, 0, len(vols))
+	rows := make([]*view.Volume, 0, len(vols))
 	for i := range vols {
 		rows = append(rows, c.view().Volume(&vols[i]))
 	}

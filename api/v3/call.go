@@ -1,11 +1,13 @@
 package v3
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/gorilla/mux"
@@ -72,16 +74,31 @@ func (c *call) view() view.Context {
 	}
 }
 
+// bodies are used again: that of a list of a thousand volumes is a megabyte.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // json answers with a body.
 func (c *call) json(status int, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
+	b, _ := bodies.Get().(*bytes.Buffer)
+	defer bodies.Put(b)
+	b.Reset()
+	if err := json.NewEncoder(b).Encode(v); err != nil {
 		return fault.Server(err)
 	}
+	b.Truncate(b.Len() - 1) // the line's end
 	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	c.w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	c.w.WriteHeader(status)
-	_, _ = c.w.Write(b) // the client is gone if this fails
+	_, _ = c.w.Write(b.Bytes()) // the client is gone if this fails
+	return nil
+}
+
+// text answers with a bare text.
+func (c *call) text(s string) error {
+	c.w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(s)))
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = io.WriteString(c.w, s) // the client is gone if this fails
 	return nil
 }
 

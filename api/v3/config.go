@@ -22,8 +22,10 @@ type Config struct {
 	Store     Store
 	Scheduler Scheduler
 	Glance    Glance // nil: volumes can't be made from images
-	Nova      Nova   // nil: without a service token no attachment of a server is deleted
-	Log       *logrus.Entry
+	// Projects is asked whether a project exists before it gets something; nil: it does.
+	Projects Projects
+	Nova     Nova // nil: without a service token no attachment of a server is deleted
+	Log      *logrus.Entry
 
 	DefaultType string // default_volume_type; default "__DEFAULT__"
 	DefaultZone string // default_availability_zone; default "nova"
@@ -39,7 +41,7 @@ type Config struct {
 // Nova is asked whether a server still uses an attachment (CVE-2023-2088).
 type Nova interface {
 	// Attachment that the server uses the volume through, with the caller's token;
-	// model.ErrNotFound if the server does not use it.
+	// model.ErrNotFound if the server does not use it, model.ErrUnavailable if nobody knows.
 	Attachment(ctx context.Context, id keystone.Identity, server, volume uuid.UUID) (attachment string, err error)
 }
 
@@ -97,14 +99,4 @@ type LegacyAttacher interface {
 	// attached yet (os-initialize_connection made it) is filled in; else a row is made.
 	// admin_metadata attached_mode becomes the mode.
 	RecordAttach(ctx context.Context, a model.Attachment) (model.Attachment, error)
-}
-
-// TypeAccess is what the access lists of private volume types need of a [Store]. A store
-// without it answers them with 400.
-type TypeAccess interface {
-	TypeProjects(ctx context.Context, id uuid.UUID) ([]string, error)
-	// AddTypeProject: model.ErrExists if it is there.
-	AddTypeProject(ctx context.Context, id uuid.UUID, project string) error
-	// RemoveTypeProject: model.ErrNotFound if it is not there.
-	RemoveTypeProject(ctx context.Context, id uuid.UUID, project string) error
 }

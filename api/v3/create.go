@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,7 @@ type wanted struct {
 	zone              string
 	kind              model.VolumeType
 	image             *model.Image
+	source            *source // of a copy
 }
 
 // createKeys are the keys of "volume" in create (3.53).
@@ -85,14 +87,32 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	if err != nil {
 		return w, err
 	}
-	if err := a.sources(c, refs); err != nil {
+	if w.source, err = a.sourceOf(c, refs); err != nil {
 		return w, err
+	}
+	if w.source != nil && refs["volume_type"] == "" && w.source.kind != nil {
+		refs["volume_type"] = w.source.kind.String()
 	}
 	if w.kind, err = a.wantedType(c, refs["volume_type"]); err != nil {
 		return w, err
 	}
-	if w.image, err = a.wantedImage(c, refs["image"]); err != nil {
+	if w.image, err = a.wantedImage(c, refs["image"]); isMissing(err) {
+		return w, fault.BadRequest(badImage)
+	} else if err != nil {
 		return w, err
+	}
+	if refs["volume_type"] == "" && w.image != nil {
+		if w.kind, err = a.imageType(c, w.image, w.kind); err != nil {
+			return w, err
+		}
+	}
+	if w.source != nil {
+		if err := w.source.fit(&w.size); err != nil {
+			return w, err
+		}
+		if refs["availability_zone"] == "" {
+			refs["availability_zone"] = w.source.zone
+		}
 	}
 	if w.size == 0 && sized && w.image != nil {
 		if w.size, err = a.imageSize(c, w.image); err != nil {
@@ -108,10 +128,10 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 			return w, err
 		}
 	}
-	if w.zone, err = a.wantedZone(c, refs["availability_zone"]); err != nil {
+	if w.zone, err = a.typeZone(c, refs["availability_zone"], &w.kind); err != nil {
 		return w, err
 	}
-	return w, nil
+	return w, a.obeyType(c, &w.kind, w.size)
 }
 
 // form reads the values that refer to nothing.
@@ -129,7 +149,7 @@ func (w *wanted) form(in *schema.Object) error {
 	if w.description, err = nameOf(in, "description", "display_description"); err != nil {
 		return err
 	}
-	m, err := in.Strings("metadata")
+	m, err := in.Metadata("metadata")
 	if err != nil {
 		return err
 	}
@@ -181,36 +201,19 @@ func refsOf(in *schema.Object) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s != nil {
-			refs[k] = *s
+		if s == nil {
+			continue
 		}
+		if slices.Contains([]string{"snapshot_id", "source_volid", "consistencygroup_id"}, k) && !isUUID(*s) {
+			return nil, in.Invalid(k, "'%s' is not valid under any of the given schemas", *s)
+		}
+		refs[k] = *s
 	}
 	refs["image"] = refs["imageRef"]
 	if refs["image"] == "" {
 		refs["image"] = refs["image_id"]
 	}
 	return refs, nil
-}
-
-// sources refuses what a volume can't be made from yet. Of snapshots, backups and groups
-// there are none, so none is found; a volume may be there, and is refused as unsupported.
-func (a *API) sources(c *call, refs map[string]string) error {
-	switch {
-	case refs["snapshot_id"] != "":
-		return fault.NotFound("Snapshot %s could not be found.", refs["snapshot_id"])
-	case refs["source_volid"] != "":
-		if _, err := a.volumeByID(c, refs["source_volid"], "volume:get"); err != nil {
-			return err
-		}
-		return unsupported("Creating a volume from another volume")
-	case refs["backup_id"] != "" && c.mv >= 47:
-		return fault.NotFound("Backup %s could not be found.", refs["backup_id"])
-	case refs["consistencygroup_id"] != "":
-		return fault.NotFound("Group %s could not be found.", refs["consistencygroup_id"])
-	case refs["group_id"] != "" && c.mv >= 13:
-		return fault.NotFound("Group %s could not be found.", refs["group_id"])
-	}
-	return nil
 }
 
 // wantedZone: the requested one must have a node, or be the default.
@@ -230,6 +233,8 @@ func (a *API) wantedZone(c *call, zone string) (string, error) {
 	return "", fault.BadRequest("Availability zone '%s' is invalid.", zone)
 }
 
+const badImage = "Invalid image identifier or unable to access requested image."
+
 // wantedImage asks Glance with the caller's token. The reference is an id, a name, or a
 // URL that ends with an id.
 func (a *API) wantedImage(c *call, ref string) (*model.Image, error) {
@@ -243,9 +248,9 @@ func (a *API) wantedImage(c *call, ref string) (*model.Image, error) {
 		ref = last
 	}
 	if a.Glance == nil {
-		return nil, fault.BadRequest("Invalid image identifier or unable to access requested image.")
+		return nil, fault.BadRequest(badImage)
 	}
-	img, err := a.Glance.Image(c.ctx(), c.id.Token, ref)
+	img, err := a.Glance.Image(c.ctx(), c.id, ref)
 	switch {
 	case err == nil:
 		return &img, nil
@@ -254,11 +259,25 @@ func (a *API) wantedImage(c *call, ref string) (*model.Image, error) {
 	case errors.Is(err, model.ErrNotFound) && isUUID(ref):
 		return nil, fault.NotFound("Image %s could not be found.", ref)
 	case errors.Is(err, model.ErrNotFound):
-		return nil, fault.BadRequest("Invalid image identifier or unable to access requested image.")
+		return nil, fault.BadRequest(badImage)
 	case errors.Is(err, model.ErrUnavailable):
 		return nil, fault.Unavailable(err, "The image service is unavailable at the moment; please try again.")
 	}
 	return nil, err
+}
+
+// imageType is the type that the image's property cinder_img_volume_type names, by id or
+// name, for volumes that ask for none; other if there is no such type.
+func (a *API) imageType(c *call, img *model.Image, other model.VolumeType) (model.VolumeType, error) {
+	ref := img.Properties["cinder_img_volume_type"]
+	if ref == "" {
+		return other, nil
+	}
+	t, err := a.wantedType(c, ref)
+	if isMissing(err) {
+		return other, nil
+	}
+	return t, err
 }
 
 func isUUID(s string) bool {
@@ -288,7 +307,14 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 	for _, name := range names {
 		vols = append(vols, a.row(c, w, name))
 	}
-	made, err := a.Scheduler.Create(c.ctx(), vols, w.image)
+	var made []model.Volume
+	var err error
+	if w.source != nil {
+		made, err = a.Scheduler.Copy(c.ctx(), vols)
+		err = w.source.refused(err)
+	} else {
+		made, err = a.Scheduler.Create(c.ctx(), vols, w.image)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -296,7 +322,7 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 		return nil, fault.Server(fmt.Errorf("asked for %d volumes, got %d", len(names), len(made)))
 	}
 	for i := range made {
-		made[i].Status, made[i].UpdatedAt = model.VolumeCreating, nil
+		made[i].Status, made[i].UpdatedAt, made[i].Bootable = model.VolumeCreating, nil, false
 		if made[i].VolumeType == nil {
 			made[i].VolumeType = &w.kind.Name
 		}
@@ -308,8 +334,11 @@ func (a *API) row(c *call, w wanted, name *string) model.Volume {
 	v := model.Volume{
 		ID: uuid.New(), ProjectID: c.id.ProjectID, UserID: c.id.UserID, Name: name, Description: w.description,
 		SizeGiB: w.size, Status: model.VolumeCreating, AttachStatus: model.AttachDetached, AvailabilityZone: w.zone,
-		VolumeTypeID: &w.kind.ID, VolumeType: &w.kind.Name, Multiattach: w.kind.ExtraSpecs["multiattach"] == "<is> True",
-		ConsumesQuota: true, Metadata: maps.Clone(w.metadata), CreatedAt: a.Now().UTC(),
+		VolumeTypeID: &w.kind.ID, VolumeType: &w.kind.Name, Multiattach: w.kind.Is("multiattach"),
+		ConsumesQuota: true, Metadata: maps.Clone(w.metadata), RequestID: c.info.ID, CreatedAt: a.Now().UTC(),
+	}
+	if w.source != nil {
+		w.source.give(&v)
 	}
 	if w.image != nil {
 		id := w.image.ID

@@ -48,6 +48,8 @@ func (a *API) mayDetach(c *call, at model.Attachment) error {
 	switch {
 	case errors.Is(err, model.ErrNotFound):
 		return nil
+	case errors.Is(err, model.ErrUnavailable):
+		return fault.Unavailable(err, "The Compute service can't be asked at the moment whether instance %s uses the volume; please try again.", at.InstanceUUID)
 	case err != nil:
 		refuse.Cause = err
 		return refuse

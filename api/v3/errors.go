@@ -92,3 +92,9 @@ func unsupported(what string) error {
 func isState(err error) bool {
 	return errors.Is(err, model.ErrConflict) || errors.Is(err, model.ErrInUse)
 }
+
+// isMissing: the answer would be 404.
+func isMissing(err error) bool {
+	f := new(fault.Fault)
+	return errors.As(err, &f) && f.Status == http.StatusNotFound
+}

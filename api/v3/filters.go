@@ -2,6 +2,7 @@ package v3
 
 import (
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -88,29 +89,42 @@ func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, 
 			continue
 		}
 		f, err := r.filter(column, op, q.Get(key))
+		if errors.Is(err, errNothing) {
+			nothing = true
+			continue
+		}
 		if err != nil {
 			return nil, false, err
 		}
 		filters = append(filters, f...)
 	}
 	if len(refused) > 0 {
-		return nil, false, fault.BadRequest("Invalid filters %s are found in query options.", strings.Join(refused, ", "))
+		return nil, false, fault.BadRequest("Invalid filters %s are found in query options.", strings.Join(refused, ","))
 	}
 	return filters, nothing, nil
 }
+
+// errNothing: the value is of a kind that no row has.
+var errNothing = errors.New("nothing matches")
 
 func (r filterRules) filter(column, op, value string) ([]model.Filter, error) {
 	switch column {
 	case "metadata", "image_metadata", "extra_specs":
 		m, ok := parseDict(value)
 		if !ok {
-			return nil, fault.InvalidInput("Could not parse %s as a dictionary", column)
+			return nil, errNothing
 		}
 		return []model.Filter{{Column: column, Op: "=", Map: m}}, nil
 	case "bootable", "consumes_quota", "multiattach":
 		b, ok := schema.Truth(value)
-		if !ok && r.mv >= 2 {
-			return nil, fault.InvalidInput("%s=%s", column, value)
+		switch {
+		case ok:
+		case column == "consumes_quota":
+			return nil, notBoolean("use_quota", value) // Cinder's name for it within
+		case r.mv >= 2:
+			return nil, fault.InvalidInput("'%s = %s'", column, value)
+		default:
+			b = true
 		}
 		return []model.Filter{{Column: column, Op: "=", Value: map[bool]string{true: "true", false: "false"}[b]}}, nil
 	case "created_at", "updated_at":
@@ -125,17 +139,17 @@ func (r filterRules) filter(column, op, value string) ([]model.Filter, error) {
 	return []model.Filter{{Column: column, Op: op, Value: value}}, nil
 }
 
-// timeFilters reads gt:2020-01-01,lte:2021-01-01T00:00:00 (3.60). Without operator: eq.
+// timeFilters reads gt:2020-01-01,lte:2021-01-01T00:00:00 (3.60).
 func timeFilters(column, value string) ([]model.Filter, error) {
 	var out []model.Filter
 	for _, part := range strings.Split(value, ",") {
-		op, when, ok := strings.Cut(strings.TrimSpace(part), ":")
-		if !ok || !slices.Contains([]string{"lt", "lte", "gt", "gte", "eq", "neq"}, op) {
-			op, when = "eq", strings.TrimSpace(part)
+		op, when, _ := strings.Cut(part, ":")
+		if !slices.Contains([]string{"lt", "lte", "gt", "gte", "eq", "neq"}, op) {
+			return nil, fault.BadRequest("Invalid %s operator", op)
 		}
 		t, ok := parseTime(when)
 		if !ok {
-			return nil, fault.BadRequest("Invalid filter value: '%s' is not a time", when)
+			return nil, fault.BadRequest("Invalid %s value", when)
 		}
 		out = append(out, model.Filter{Column: column, Op: op, Value: t.UTC().Format(time.RFC3339Nano)})
 	}

@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -25,7 +26,7 @@ func (a *API) legacyReserve(c *call, _ *schema.Object) error {
 	if v.Multiattach {
 		from = append(from, model.VolumeInUse)
 	}
-	if err := a.move(c, v, model.VolumeAttaching, current(v, "available", "reserve"), from...); err != nil {
+	if err := a.move(c, v, model.VolumeAttaching, fmt.Sprintf("Volume status must be available to reserve, but the status is %s.", v.Status), from...); err != nil {
 		return err
 	}
 	return c.empty(http.StatusAccepted)
@@ -110,8 +111,8 @@ func (a *API) legacyAttach(c *call, in *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	if instance != nil && host != nil {
-		return fault.BadRequest("Invalid request to attach volume to an invalid target")
+	if !in.Given("instance_uuid") && !in.Given("host_name") {
+		return fault.BadRequest("Invalid input for field/attribute os-attach. Value: %[1]s. %[1]s is not valid under any of the given schemas", schema.Repr(in.Self()))
 	}
 	v, err := a.volume(c, "volume_extension:volume_actions:attach")
 	if err != nil {
@@ -148,6 +149,10 @@ func (a *API) terminateConnection(c *call, in *schema.Object) error {
 	v, err := a.volume(c, "volume_extension:volume_actions:terminate_connection")
 	if err != nil {
 		return err
+	}
+	if !in.Given("connector") {
+		return fault.BadRequest("Invalid input for field/attribute os-terminate_connection. Value: %s. 'connector' is a required property",
+			schema.Repr(in.Self()))
 	}
 	connector, err := in.Optional("connector")
 	if err != nil {

@@ -20,37 +20,44 @@ func (a *API) messageRoutes() []route {
 	}
 }
 
+// messageQuery: there are pages and filters from 3.5 on, before that parameters mean
+// nothing. Up to 3.30 all columns are for everybody, and an unknown one matches nothing.
+func (a *API) messageQuery(c *call) (q model.ListQuery, p page, nothing bool, err error) {
+	// Cinder lists the messages of all projects to everybody; what others failed at is nobody's business.
+	q, p = model.ListQuery{ProjectID: c.scope(), Limit: a.MaxLimit}, page{limit: -1}
+	if c.mv < 5 {
+		return q, p, false, nil
+	}
+	columns := map[string]string{}
+	var sorts []string
+	for _, k := range []string{
+		"id", "project_id", "request_id", "resource_type", "resource_uuid", "event_id", "message_level", "created_at", "expires_at",
+	} {
+		columns[k], sorts = k, append(sorts, k)
+	}
+	params := c.r.URL.Query()
+	if p, err = a.paging(params, sorts); err != nil {
+		return q, p, false, err
+	}
+	if q, err = p.query(a.MaxLimit, noMessage); err != nil {
+		return q, p, false, err
+	}
+	q.ProjectID = c.scope()
+	rules := filterRules{resource: "message", admin: c.id.Admin || c.mv < 31, mv: c.mv, columns: columns}
+	q.Filters, nothing, err = rules.parse(params)
+	return q, p, nothing, err
+}
+
 func (a *API) listMessages(c *call) error {
 	if err := c.allow("message:get_all"); err != nil {
 		return err
 	}
-	q := model.ListQuery{ProjectID: c.id.ProjectID, Limit: a.MaxLimit}
-	p := page{limit: -1}
-	nothing := false
-	if c.mv >= 5 || c.r.URL.Query().Has("limit") {
-		var err error
-		if p, err = a.paging(c.r.URL.Query(), []string{"id", "event_id", "resource_uuid", "resource_type", "request_id",
-			"message_level", "created_at"}); err != nil {
-			return err
-		}
-		if q, err = p.query(a.MaxLimit, noMessage); err != nil {
-			return err
-		}
-		q.ProjectID = c.id.ProjectID
-		rules := filterRules{resource: "message", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
-			"resource_uuid": "resource_uuid", "resource_type": "resource_type", "event_id": "event_id",
-			"request_id": "request_id", "message_level": "message_level",
-		}}
-		if q.Filters, nothing, err = rules.parse(c.r.URL.Query()); err != nil {
-			return err
-		}
-		for _, f := range q.Filters {
-			nothing = nothing || f.Column == "resource_uuid" && f.Op == "=" && !isUUID(f.Value)
-		}
+	q, p, nothing, err := a.messageQuery(c)
+	if err != nil {
+		return err
 	}
 	messages := []model.Message{}
 	if !nothing && p.limit != 0 {
-		var err error
 		if messages, err = a.Store.Messages(c.ctx(), q); err != nil {
 			return notFound(err, noMessage, p.marker)
 		}

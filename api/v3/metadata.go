@@ -103,7 +103,7 @@ func metadataBody(c *call) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := in.AsStrings()
+	m, err := in.AsMetadata()
 	return writable(m), err
 }
 
@@ -158,6 +158,12 @@ func (a *API) putMetadataKey(c *call) error {
 	in, err := c.inner("meta")
 	if err != nil {
 		return err
+	}
+	switch n := len(in.Keys()); {
+	case n < 1:
+		return in.InvalidSelf("{} does not have enough properties")
+	case n > 1:
+		return in.InvalidSelf("%s has too many properties", schema.Repr(in.Self()))
 	}
 	m, err := onePair(in, c.vars["key"])
 	if err != nil {

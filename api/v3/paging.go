@@ -45,6 +45,10 @@ func count(q url.Values, key string, missing int) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	switch {
+	case err != nil && key == "offset":
+		return 0, fault.BadRequest("offset must be an integer")
+	case n < 0 && key == "offset":
+		return 0, fault.BadRequest("offset must be >= 0")
 	case err != nil:
 		return 0, fault.BadRequest("%s param must be an integer", key)
 	case n < 0:
@@ -61,7 +65,7 @@ func sorting(q url.Values, columns []string) ([]model.SortKey, error) {
 	old := q.Has("sort_key") || q.Has("sort_dir")
 	switch {
 	case q.Has("sort") && old:
-		return nil, fault.InvalidInput(`The "sort_key" and "sort_dir" parameters are deprecated and cannot be used with the "sort" parameter.`)
+		return nil, fault.BadRequest("The 'sort_key' and 'sort_dir' parameters are deprecated and cannot be used with the 'sort' parameter.")
 	case q.Has("sort"):
 		for _, part := range strings.Split(q.Get("sort"), ",") {
 			column, dir, _ := strings.Cut(strings.TrimSpace(part), ":")
@@ -127,11 +131,13 @@ func (c *call) next(body map[string]any, key string, p page, maxLimit, rows int,
 	if limit == 0 || rows < limit {
 		return
 	}
-	q := c.r.URL.Query()
-	q.Del("marker")
-	query := q.Encode()
-	if query != "" {
-		query += "&"
+	var query string
+	for _, part := range strings.Split(c.r.URL.RawQuery, "&") { // in the client's order
+		one, err := url.ParseQuery(part)
+		if err != nil || part == "" || one.Has("marker") {
+			continue
+		}
+		query += one.Encode() + "&"
 	}
 	href := c.info.BaseURL + c.r.URL.Path + "?" + query + "marker=" + url.QueryEscape(last)
 	body[key] = []map[string]string{{"rel": "next", "href": href}}
@@ -139,14 +145,8 @@ func (c *call) next(body map[string]any, key string, p page, maxLimit, rows int,
 
 // allTenants: administrators only, silently ignored from others.
 func (c *call) allTenants() (bool, error) {
-	if !c.r.URL.Query().Has("all_tenants") {
-		return false, nil
-	}
-	all, ok := schema.Truth(c.r.URL.Query().Get("all_tenants"))
-	if !ok {
-		return false, fault.BadRequest("all_tenants param must be a boolean")
-	}
-	return all && c.id.Admin, nil
+	all, err := flag(c.r.URL.Query(), "all_tenants")
+	return all && c.id.Admin, err
 }
 
 // listScope is the project whose rows a list shows, "" for all.
@@ -160,13 +160,8 @@ func (c *call) listScope() (string, error) {
 
 // withCount: with_count=True from 3.45 on.
 func (c *call) withCount() (bool, error) {
-	s := c.r.URL.Query().Get("with_count")
-	if c.mv < 45 || s == "" {
+	if c.mv < 45 {
 		return false, nil
 	}
-	v, ok := schema.Truth(s)
-	if !ok {
-		return false, fault.InvalidInput("Unrecognized value '%s' for with_count", s)
-	}
-	return v, nil
+	return flag(c.r.URL.Query(), "with_count")
 }

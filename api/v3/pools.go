@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/vmthunder/vmthunder/api/fault"
-	"github.com/vmthunder/vmthunder/api/v3/schema"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -22,12 +21,9 @@ func (a *API) listPools(c *call) error {
 		return err
 	}
 	q := c.r.URL.Query()
-	detail := false
-	if s := q.Get("detail"); s != "" {
-		var ok bool
-		if detail, ok = schema.Truth(s); !ok {
-			return fault.InvalidInput("Invalid value '%s' for detail", s)
-		}
+	detail, err := flag(q, "detail")
+	if err != nil {
+		return err
 	}
 	nodes, err := a.Store.Nodes(c.ctx())
 	if err != nil {
@@ -59,7 +55,7 @@ func (a *API) showCapabilities(c *call) error {
 	}
 	node, ok := view.NodeOf(c.vars["host"])
 	if !ok || !slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
-		return fault.NotFound("Service cinder-volume could not be found on host %s.", c.vars["host"])
+		return fault.NotFound("Can't find service: %s", c.vars["host"])
 	}
 	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Driver))
 }

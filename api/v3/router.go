@@ -35,8 +35,8 @@ func (a *API) AddTo(router *mux.Router, projectPattern string) {
 func (a *API) routes() []route {
 	var all []route
 	for _, noun := range []func() []route{
-		a.volumeRoutes, a.metadataRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
-		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.infoRoutes, a.operatorRoutes, a.absentRoutes,
+		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
+		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.operatorRoutes, a.absentRoutes,
 	} {
 		all = append(all, noun()...)
 	}

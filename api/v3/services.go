@@ -1,7 +1,6 @@
 package v3
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -89,6 +88,8 @@ func (a *API) listServices(c *call) error {
 	return c.json(http.StatusOK, view.Object{"services": rows})
 }
 
+const noService = "Service %s could not be found on host %s."
+
 // updateService: the actions of /os-services. A node stays where it is; disabled, it takes
 // no new volumes and images.
 func (a *API) updateService(c *call) error {
@@ -128,6 +129,9 @@ func (a *API) updateService(c *call) error {
 
 // node finds the node that a host name in a body means.
 func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (host, node string, err error) {
+	if !in.Given("host") {
+		return "", "", fault.InvalidInput("Host field is missing.")
+	}
 	if host, err = in.Text("host", 1, 255); err != nil {
 		return "", "", err
 	}
@@ -145,7 +149,10 @@ func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (hos
 }
 
 func (a *API) freeze(c *call, in *schema.Object, frozen bool) error {
-	_, node, err := a.node(c, in, "Service cinder-volume could not be found on host %s.")
+	_, node, err := a.node(c, in, "")
+	if isMissing(err) {
+		return fault.BadRequest("No service found with host=%s", schema.Str(in.Raw("host")))
+	}
 	if err != nil {
 		return err
 	}
@@ -166,13 +173,14 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 	}
 	name := valueOr(binary, valueOr(service, ""))
 	if name == "" {
-		return fault.InvalidInput("Missing required element 'binary' in request body.")
+		return fault.BadRequest("%s is not valid under any of the given schemas", schema.Repr(in.Self()))
 	}
 	if name != view.BinaryVolume {
-		if host, err := in.Text("host", 1, 255); err != nil || name != view.BinaryScheduler {
-			return errors.Join(err, fault.NotFound("Service %s could not be found on host %s.", name, host))
-		}
-		return unsupported("Disabling a replica of the control plane")
+		return a.enableReplica(c, in, name)
+	}
+	host, node, err := a.node(c, in, noService, name)
+	if err != nil {
+		return err
 	}
 	var reason *string
 	if action == "disable-log-reason" {
@@ -181,10 +189,6 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 			return err
 		}
 		reason = &s
-	}
-	host, node, err := a.node(c, in, "Service %s could not be found on host %s.", name)
-	if err != nil {
-		return err
 	}
 	on := action == "enable"
 	if err := a.Store.SetNodeEnabled(c.ctx(), node, on, reason); err != nil {
@@ -198,6 +202,22 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 		body["disabled_reason"] = *reason
 	}
 	return c.json(http.StatusOK, body)
+}
+
+// enableReplica: all replicas of the control plane that run do the same work.
+func (a *API) enableReplica(c *call, in *schema.Object, binary string) error {
+	host, err := in.Text("host", 1, 255)
+	if err != nil {
+		return err
+	}
+	replicas, err := a.Store.Services(c.ctx())
+	if err != nil {
+		return err
+	}
+	if binary != view.BinaryScheduler || !slices.ContainsFunc(replicas, func(s model.Service) bool { return s.Host == host }) {
+		return fault.NotFound(noService, binary, host)
+	}
+	return unsupported("Disabling a replica of the control plane")
 }
 
 func valueOr(s *string, other string) string {
@@ -235,7 +255,7 @@ func (a *API) showHost(c *call) error {
 	}
 	host := c.vars["host"]
 	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Host == host }) {
-		return fault.NotFound("Host %s could not be found.", host)
+		return fault.NotFound(noService, view.BinaryVolume, host)
 	}
 	allocated, err := a.Store.Allocated(c.ctx())
 	if err != nil {
@@ -249,6 +269,13 @@ func (a *API) showHost(c *call) error {
 func (a *API) updateHost(c *call) error {
 	if err := c.allow("volume_extension:hosts"); err != nil {
 		return err
+	}
+	all, err := a.services(c)
+	if err != nil {
+		return err
+	}
+	if host := c.vars["host"]; !slices.ContainsFunc(all, func(s view.Service) bool { return s.Host == host }) {
+		return fault.NotFound("Host %s could not be found.", host)
 	}
 	return unsupported("Changing a host")
 }

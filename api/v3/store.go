@@ -6,12 +6,17 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/vmthunder/vmthunder/api/keystone"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
 // Store is what the REST API reads and writes itself. Methods return
 // model.ErrNotFound, ErrConflict, ErrExists, ErrInUse and ErrUnavailable.
 type Store interface {
+	TypeStore
+	QoSStore
+	TransferStore
+
 	// Volume returns one volume with its attachments; projectID "" sees all.
 	Volume(ctx context.Context, id uuid.UUID, projectID string) (model.Volume, error)
 	ListVolumes(ctx context.Context, q model.ListQuery) ([]model.Volume, error)
@@ -25,6 +30,19 @@ type Store interface {
 	ResetVolume(ctx context.Context, id uuid.UUID, status *model.VolumeStatus, attach *model.AttachStatus, migration *string) error
 	Summary(ctx context.Context, projectID string) (count int, gib int64, metadata map[string][]string, err error)
 
+	// Retype gives a volume whose status is one of from another type, else ErrConflict.
+	Retype(ctx context.Context, id, kind uuid.UUID, multiattach bool, from []model.VolumeStatus) error
+
+	Snapshot(ctx context.Context, id uuid.UUID, projectID string) (model.Snapshot, error)
+	ListSnapshots(ctx context.Context, q model.ListQuery) ([]model.Snapshot, error)
+	CountSnapshots(ctx context.Context, q model.ListQuery) (int, error)
+	// SnapshotsOf a volume, the oldest first.
+	SnapshotsOf(ctx context.Context, volume uuid.UUID) ([]model.Snapshot, error)
+	PatchSnapshot(ctx context.Context, id uuid.UUID, p model.SnapshotPatch) (model.Snapshot, error)
+	EditSnapshotMetadata(ctx context.Context, id uuid.UUID, edit func(metadata model.StringMap) error) (model.Snapshot, error)
+	// MoveSnapshot is a guarded change of status, else ErrConflict.
+	MoveSnapshot(ctx context.Context, id uuid.UUID, m model.SnapshotMove) (model.Snapshot, error)
+
 	// Reserve makes an attachment without connector and moves the volume to reserved, guarded
 	// by the rules of Cinder's attachment_create (available, or in use by the same instance, or multiattach).
 	// model.ErrConflict with the volume's status in the message otherwise.
@@ -33,16 +51,6 @@ type Store interface {
 	ListAttachments(ctx context.Context, q model.ListQuery) ([]model.Attachment, error)
 	// CompleteAttachment: attaching -> attached, volume in-use.
 	CompleteAttachment(ctx context.Context, id uuid.UUID) error
-
-	Types(ctx context.Context, q model.ListQuery, isPublic *bool) ([]model.VolumeType, error)
-	Type(ctx context.Context, id uuid.UUID) (model.VolumeType, error)
-	// TypeByName, with access rules for projectID ("" sees all).
-	TypeByName(ctx context.Context, name, projectID string) (model.VolumeType, error)
-	PutType(ctx context.Context, t model.VolumeType, create bool) (model.VolumeType, error)
-	// DeleteType: ErrInUse while a volume has it.
-	DeleteType(ctx context.Context, id uuid.UUID) error
-	// EnsureType makes the default type on start if it is not there.
-	EnsureType(ctx context.Context, name string) (model.VolumeType, error)
 
 	Nodes(ctx context.Context) ([]model.Node, error)
 	Services(ctx context.Context) ([]model.Service, error)
@@ -53,10 +61,18 @@ type Store interface {
 	// Allocated sums the sizes of volumes (GiB) and counts them by home.
 	Allocated(ctx context.Context) (map[string]Allocation, error)
 
-	// Usage of a project: volumes, gigabytes, snapshots.
+	// Usage of a project by resource, those of volume types included.
 	Usage(ctx context.Context, projectID string) (map[string]int64, error)
-	// Limits of a project: its quotas over those of class default; missing = built-in default.
+	// Limits of a project: its quotas over those of class default, over what the
+	// configuration says. "" has the defaults.
 	Limits(ctx context.Context, projectID string) (map[string]int64, error)
+	// SetQuotas gives a project limits of its own. One that it had before and that would be
+	// below what it uses is a *model.BelowUsage, and nothing is written.
+	SetQuotas(ctx context.Context, projectID string, limits map[string]int64) error
+	DeleteQuotas(ctx context.Context, projectID string) error
+	// ClassLimits of a quota class: its own over those of class default.
+	ClassLimits(ctx context.Context, class string) (map[string]int64, error)
+	SetClassLimits(ctx context.Context, class string, limits map[string]int64) error
 
 	Messages(ctx context.Context, q model.ListQuery) ([]model.Message, error)
 	Message(ctx context.Context, id uuid.UUID, projectID string) (model.Message, error)
@@ -80,7 +96,20 @@ type Scheduler interface {
 	Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
 	// Delete moves the volume to deleting (guarded; force skips the guard on status,
 	// never that on attachments) and returns; the rest goes on behind.
-	Delete(ctx context.Context, id uuid.UUID, force bool) error
+	Delete(ctx context.Context, id uuid.UUID, o model.DeleteOptions) error
+	// Copy makes all volumes, each from SnapshotID or SourceVolID, or none. ErrConflict: the source is
+	// in no status to be copied from; ErrInvalid: the volume is smaller.
+	Copy(ctx context.Context, vols []model.Volume) ([]model.Volume, error)
+	// Snapshot takes all snapshots or none, of volumes whose status is one of from, else ErrConflict.
+	Snapshot(ctx context.Context, snaps []model.Snapshot, from []model.VolumeStatus) ([]model.Snapshot, error)
+	// DeleteSnapshot whose status is one of from (nil: any), else ErrConflict.
+	DeleteSnapshot(ctx context.Context, id uuid.UUID, from []model.SnapshotStatus) error
+	// Revert brings an available volume back to what one of its snapshots holds, else ErrConflict.
+	Revert(ctx context.Context, volume, snapshot uuid.UUID) error
+	// Extend gives a volume whose status is one of from a larger size in GiB, else ErrConflict.
+	Extend(ctx context.Context, id uuid.UUID, gib int, from []model.VolumeStatus) error
+	// Reimage has a volume whose status is one of from begin anew from an image, else ErrConflict.
+	Reimage(ctx context.Context, id uuid.UUID, image model.Image, metadata model.StringMap, from []model.VolumeStatus) error
 	// Connect brings the volume to the connector's host and returns when the device or
 	// target stands: attachment attaching, with connection_info.
 	Connect(ctx context.Context, attachment uuid.UUID, c model.Connector, rawConnector []byte, mode string) (model.Attachment, error)
@@ -101,7 +130,7 @@ type Scheduler interface {
 // Glance answers for images, with the caller's token, so that what is not theirs is not found.
 type Glance interface {
 	// Image by id or unique name: model.ErrNotFound, model.ErrInvalid (ambiguous, or not active).
-	Image(ctx context.Context, token, ref string) (model.Image, error)
+	Image(ctx context.Context, who keystone.Identity, ref string) (model.Image, error)
 }
 
 // ErrAmbiguous is the [Glance] error for a name that several images have. It is model.ErrInvalid too.

@@ -3,6 +3,8 @@ package v3
 import (
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -15,26 +17,14 @@ import (
 const noType = "Volume type %s could not be found."
 
 func (a *API) typeRoutes() []route {
-	return []route{
+	return slices.Concat([]route{
 		{method: "GET", path: "/types", h: a.listTypes},
 		{method: "POST", path: "/types", h: a.createType},
 		{method: "GET", path: "/types/default", h: a.showDefaultType},
 		{method: "GET", path: "/types/{id}", h: a.showType},
 		{method: "PUT", path: "/types/{id}", h: a.updateType},
 		{method: "DELETE", path: "/types/{id}", h: a.deleteType},
-		{method: "POST", path: "/types/{id}/action", h: a.typeAction},
-		{method: "GET", path: "/types/{id}/os-volume-type-access", h: a.listTypeAccess},
-		{method: "GET", path: "/types/{id}/extra_specs", h: a.listSpecs},
-		{method: "POST", path: "/types/{id}/extra_specs", h: a.addSpecs},
-		{method: "GET", path: "/types/{id}/extra_specs/{key}", h: a.showSpec},
-		{method: "PUT", path: "/types/{id}/extra_specs/{key}", h: a.putSpec},
-		{method: "DELETE", path: "/types/{id}/extra_specs/{key}", h: a.deleteSpec},
-		{method: "GET", path: "/types/{id}/encryption", h: a.showTypeEncryption},
-		{method: "POST", path: "/types/{id}/encryption", h: a.refuseTypeEncryption("volume_extension:volume_type_encryption:create")},
-		{method: "GET", path: "/types/{id}/encryption/{key}", h: a.showTypeEncryptionKey},
-		{method: "PUT", path: "/types/{id}/encryption/{key}", h: a.refuseTypeEncryption("volume_extension:volume_type_encryption:update")},
-		{method: "DELETE", path: "/types/{id}/encryption/{key}", h: a.refuseTypeEncryption("volume_extension:volume_type_encryption:delete")},
-	}
+	}, a.specRoutes(), a.typeAccessRoutes(), a.typeEncryptionRoutes(), a.defaultTypeRoutes())
 }
 
 // allTypes that the caller may use.
@@ -42,91 +32,131 @@ func (a *API) allTypes(c *call) ([]model.VolumeType, error) {
 	return a.Store.Types(c.ctx(), model.ListQuery{ProjectID: c.scope()}, nil)
 }
 
-// volumeType finds the type in the path. A private type is there for administrators and
-// for projects with access.
+// volumeType finds the type in the path, for whom the rule allows it. A private type is
+// there for administrators and for projects with access.
 func (a *API) volumeType(c *call, rule string) (model.VolumeType, error) {
-	id, ok := c.uuid("id")
-	if !ok {
-		return model.VolumeType{}, fault.NotFound(noType, c.vars["id"])
+	if err := c.allow(rule); err != nil {
+		return model.VolumeType{}, err
 	}
-	t, err := a.typeByID(c, id)
-	if err != nil {
-		return t, err
-	}
-	return t, c.allow(rule)
+	return a.typeByID(c, c.vars["id"])
 }
 
-func (a *API) typeByID(c *call, id uuid.UUID) (model.VolumeType, error) {
-	t, err := a.Store.Type(c.ctx(), id)
+func (a *API) typeByID(c *call, ref string) (model.VolumeType, error) {
+	id, err := uuid.Parse(ref)
 	if err != nil {
-		return t, notFound(err, noType, id)
+		return model.VolumeType{}, fault.NotFound(noType, ref)
 	}
-	if t.IsPublic || c.id.Admin {
-		return t, nil
-	}
-	// By name the store checks access.
-	t, err = a.Store.TypeByName(c.ctx(), t.Name, c.id.ProjectID)
-	return t, notFound(err, noType, id)
+	t, err := a.Store.Type(c.ctx(), id, c.scope())
+	return t, notFound(err, noType, ref)
 }
 
-// defaultType is made on the spot if it is not there, as on start.
+// typeByRef finds a type by its id, or by its name, which may look like an id.
+func (a *API) typeByRef(c *call, ref string) (model.VolumeType, error) {
+	id, err := uuid.Parse(ref)
+	if err == nil {
+		t, err := a.Store.Type(c.ctx(), id, c.scope())
+		if !errors.Is(err, model.ErrNotFound) {
+			return t, err
+		}
+	}
+	t, byName := a.Store.TypeByName(c.ctx(), ref, c.scope())
+	if err == nil {
+		return t, notFound(byName, noType, ref)
+	}
+	return t, notFound(byName, "Volume type with name %s could not be found.", ref)
+}
+
+// defaultType of the caller's project, else that of the configuration, which is for all.
 func (a *API) defaultType(c *call) (model.VolumeType, error) {
-	t, err := a.Store.TypeByName(c.ctx(), a.DefaultType, "")
-	if errors.Is(err, model.ErrNotFound) {
-		return a.Store.EnsureType(c.ctx(), a.DefaultType)
+	t, err := a.Store.DefaultTypeOf(c.ctx(), c.id.ProjectID, a.DefaultType)
+	switch {
+	case errors.Is(err, model.ErrNotFound):
+		return t, a.noDefault()
+	case err == nil && !t.IsPublic && t.Name != a.DefaultType:
+		return a.typeByID(c, t.ID.String())
 	}
 	return t, err
 }
 
-// wantedType of a new volume: by id, by name, or the default.
-func (a *API) wantedType(c *call, ref string) (model.VolumeType, error) {
-	if ref == "" {
-		return a.defaultType(c)
+// noDefault: the type is there from `vmthunder db sync` on, unless default_volume_type
+// names another one.
+func (a *API) noDefault() error {
+	f := fault.New(http.StatusInternalServerError,
+		"The request cannot be fulfilled as the default volume type %s cannot be found.", a.DefaultType)
+	f.Cause = errors.New("[DEFAULT] default_volume_type names a volume type that is not there: create it, or name another")
+	return f
+}
+
+// typeList is what a list of types asks for.
+func (a *API) typeList(c *call) (q model.ListQuery, isPublic *bool, p page, nothing bool, err error) {
+	params := c.r.URL.Query()
+	if p, err = a.paging(params, []string{"id", "name", "description", "qos_specs_id", "is_public", "created_at", "updated_at"}); err != nil {
+		return q, nil, p, false, err
 	}
-	if id, err := uuid.Parse(ref); err == nil {
-		return a.typeByID(c, id)
+	if q, err = p.query(a.MaxLimit, noType); err != nil {
+		return q, nil, p, false, err
 	}
-	t, err := a.Store.TypeByName(c.ctx(), ref, c.scope())
-	return t, notFound(err, "Volume type with name %s could not be found.", ref)
+	// Without is_public administrators see what a user of their project does.
+	q.ProjectID = c.id.ProjectID
+	if s := params.Get("is_public"); c.id.Admin && params.Has("is_public") {
+		switch v, ok := schema.Truth(s); {
+		case strings.EqualFold(s, "none"):
+			q.ProjectID = ""
+		case !ok:
+			return q, nil, p, false, fault.BadRequest("Invalid is_public filter [%s]", s)
+		case !v:
+			q.ProjectID, isPublic = "", &v
+		}
+	}
+	if q.ProjectID == "" && isPublic == nil && !strings.EqualFold(params.Get("is_public"), "none") {
+		public := true // of somebody without a project
+		isPublic = &public
+	}
+	params.Del("is_public")
+	rules := filterRules{resource: "volume_type", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
+		"id": "id", "name": "name", "description": "description", "qos_specs_id": "qos_specs_id", "extra_specs": "extra_specs",
+		"created_at": "created_at", "updated_at": "updated_at",
+	}}
+	if c.mv < 52 && !c.id.Admin {
+		params.Del("extra_specs")
+		rules.mv = 0 // the configured filters are not for types yet
+	}
+	if q.Filters, nothing, err = rules.parse(params); err != nil {
+		return q, nil, p, false, err
+	}
+	q.Filters, nothing = a.specFilters(c, q.Filters, nothing)
+	return q, isPublic, p, nothing, nil
+}
+
+// specFilters takes from filters what the caller may not know of, so that nothing matches,
+// and looks for a zone in the list of zones that an extra spec is.
+func (a *API) specFilters(c *call, filters []model.Filter, nothing bool) ([]model.Filter, bool) {
+	const zones = "RESKEY:availability_zones"
+	for _, f := range filters {
+		if f.Column != "extra_specs" {
+			continue
+		}
+		for k := range f.Map {
+			nothing = nothing || !view.VisibleSpec(k) && !c.view().Sensitive()
+		}
+		if zone, ok := f.Map[zones]; ok {
+			delete(f.Map, zones)
+			filters = append(filters, model.Filter{Column: "zones", Op: "like", Value: zone})
+		}
+	}
+	return filters, nothing
 }
 
 func (a *API) listTypes(c *call) error {
 	if err := c.allow("volume_extension:type_get_all"); err != nil {
 		return err
 	}
-	params := c.r.URL.Query()
-	p, err := a.paging(params, []string{"id", "name", "description", "created_at", "updated_at", "is_public"})
+	q, isPublic, p, nothing, err := a.typeList(c)
 	if err != nil {
 		return err
-	}
-	q, err := p.query(a.MaxLimit, noType)
-	if err != nil {
-		return err
-	}
-	public := true
-	isPublic := &public
-	if s := params.Get("is_public"); c.id.Admin && s != "" {
-		switch v, ok := schema.Truth(s); {
-		case s == "None" || s == "none":
-			isPublic = nil
-		case !ok:
-			return fault.BadRequest("Invalid is_public filter [%s]", s)
-		default:
-			isPublic = &v
-		}
-	}
-	if !c.id.Admin {
-		isPublic, q.ProjectID = nil, c.id.ProjectID // public ones, and private ones with access
-	}
-	if s := params.Get("extra_specs"); s != "" && c.mv >= 52 {
-		m, ok := parseDict(s)
-		if !ok {
-			return fault.InvalidInput("Could not parse extra_specs as a dictionary")
-		}
-		q.Filters = []model.Filter{{Column: "extra_specs", Op: "=", Map: m}}
 	}
 	types := []model.VolumeType{}
-	if p.limit != 0 {
+	if p.limit != 0 && !nothing {
 		if types, err = a.Store.Types(c.ctx(), q, isPublic); err != nil {
 			return notFound(err, noType, p.marker)
 		}
@@ -143,129 +173,149 @@ func (a *API) listTypes(c *call) error {
 }
 
 func (a *API) showType(c *call) error {
-	t, err := a.volumeType(c, "volume_extension:type_get")
+	t, err := a.typeByID(c, c.vars["id"])
 	if err != nil {
+		return err
+	}
+	if err := c.allow("volume_extension:type_get"); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, view.Object{"volume_type": c.view().VolumeType(&t)})
 }
 
 func (a *API) showDefaultType(c *call) error {
-	if err := c.allow("volume_extension:type_get"); err != nil {
-		return err
-	}
 	t, err := a.defaultType(c)
 	if err != nil {
+		return err
+	}
+	if err := c.allow("volume_extension:type_get"); err != nil {
 		return err
 	}
 	return c.json(http.StatusOK, view.Object{"volume_type": c.view().VolumeTypeDefault(&t)})
 }
 
 func (a *API) createType(c *call) error {
-	in, err := c.inner("volume_type")
+	body, in, err := c.wrapped("volume_type")
 	if err != nil {
 		return err
 	}
-	if err := in.Require("name"); err != nil {
-		return err
-	}
-	t := model.VolumeType{ID: uuid.New(), IsPublic: true, CreatedAt: a.Now().UTC()}
-	if t.Name, err = in.Text("name", 1, 255); err != nil {
-		return err
-	}
-	if t.Description, err = in.String("description", 0, 255); err != nil {
-		return err
-	}
-	specs, err := in.Strings("extra_specs")
+	t := model.VolumeType{ID: uuid.New(), IsPublic: true, CreatedAt: a.Now().UTC(), ExtraSpecs: model.StringMap{}}
+	name, err := in.Name("name")
 	if err != nil {
 		return err
 	}
-	if t.ExtraSpecs = specs; specs == nil {
-		t.ExtraSpecs = model.StringMap{}
+	if t.Description, err = in.Description("description"); err != nil {
+		return err
 	}
-	public, err := in.Bool(view.IsPublicKey)
+	if in.Given("extra_specs") {
+		specs, err := in.Object("extra_specs")
+		if err != nil {
+			return err
+		}
+		if t.ExtraSpecs, err = specs.Specs(schema.SpecKeys); err != nil {
+			return err
+		}
+	}
+	public, err := in.Flag(view.IsPublicKey)
 	if err != nil {
 		return err
 	}
 	if public != nil {
 		t.IsPublic = *public
 	}
+	if err := closed(body, in, []string{"name"}, "name", "description", "extra_specs", view.IsPublicKey); err != nil {
+		return err
+	}
+	t.Name = *name
 	if err := c.allow("volume_extension:type_create"); err != nil {
 		return err
 	}
-	made, err := a.Store.PutType(c.ctx(), t, true)
+	made, err := a.Store.CreateType(c.ctx(), t)
 	if err != nil {
-		return typeExists(err, t.Name)
+		return err
 	}
 	return c.json(http.StatusOK, view.Object{"volume_type": c.view().VolumeTypeCreated(&made)})
 }
 
-func typeExists(err error, name string) error {
-	if errors.Is(err, model.ErrExists) {
-		return fault.Conflict("Volume Type %s already exists.", name)
+// wrapped reads a body that is an object around one object, and returns both.
+func (c *call) wrapped(key string) (body, in *schema.Object, err error) {
+	if body, err = c.parse(); err != nil {
+		return nil, nil, err
 	}
-	return err
+	in, err = body.Object(key)
+	return body, in, err
+}
+
+// closed refuses what lacks a required key, and keys that are not known, in Cinder's order.
+func closed(body, in *schema.Object, required []string, known ...string) error {
+	if err := in.Require(required...); err != nil {
+		return err
+	}
+	if err := in.Only(known...); err != nil {
+		return err
+	}
+	return body.Only(in.Key())
 }
 
 func (a *API) updateType(c *call) error {
-	in, err := c.inner("volume_type")
+	body, in, err := c.wrapped("volume_type")
 	if err != nil {
 		return err
 	}
-	if err := in.Only("name", "description", "is_public"); err != nil {
+	var p model.TypePatch
+	if p.Name, err = in.String("name", 1, 255); err != nil {
 		return err
 	}
-	name, err := in.String("name", 0, 255)
-	if err != nil {
+	if p.Description, err = in.Description("description"); err != nil {
 		return err
 	}
-	description, err := in.String("description", 0, 255)
-	if err != nil {
+	if p.IsPublic, err = in.Flag("is_public"); err != nil {
 		return err
 	}
-	public, err := in.Bool("is_public")
-	if err != nil {
+	if err := closed(body, in, nil, "name", "description", "is_public"); err != nil {
 		return err
 	}
-	t, err := a.volumeType(c, "volume_extension:type_update")
-	if err != nil {
+	if err := c.allow("volume_extension:type_update"); err != nil {
 		return err
 	}
-	if name == nil && description == nil && public == nil {
+	switch {
+	case p.Name != nil && strings.TrimSpace(*p.Name) == "":
+		return fault.BadRequest("Volume type name can not be empty.")
+	case p.Name == nil && p.Description == nil && p.IsPublic == nil:
 		return fault.BadRequest("Specify volume type name, description, is_public or a combination thereof.")
 	}
-	if name != nil {
-		if *name == "" {
-			return fault.BadRequest("Volume type name can not be empty.")
-		}
-		t.Name = *name
-	}
-	if description != nil {
-		t.Description = description
-	}
-	if public != nil {
-		t.IsPublic = *public
-	}
-	saved, err := a.Store.PutType(c.ctx(), t, false)
+	t, err := a.typeByID(c, c.vars["id"])
 	if err != nil {
-		return notFound(typeExists(err, t.Name), noType, t.ID)
+		return err
+	}
+	saved, err := a.Store.UpdateType(c.ctx(), t.ID, p)
+	if err != nil {
+		return notFound(err, noType, t.ID)
 	}
 	return c.json(http.StatusOK, view.Object{"volume_type": c.view().VolumeTypeUpdated(&saved)})
 }
 
+// deleteType never deletes the default type, so that there is always one.
 func (a *API) deleteType(c *call) error {
 	t, err := a.volumeType(c, "volume_extension:type_delete")
 	if err != nil {
 		return err
 	}
-	if t.Name == a.DefaultType {
+	d, err := a.Store.TypeByName(c.ctx(), a.DefaultType, "")
+	switch {
+	case errors.Is(err, model.ErrNotFound):
+		return a.noDefault()
+	case err != nil:
+		return err
+	case t.ID == d.ID:
 		return fault.BadRequest("The volume type %s is a default volume type and cannot be deleted.", t.ID)
 	}
-	err = a.Store.DeleteType(c.ctx(), t.ID)
-	if errors.Is(err, model.ErrInUse) {
+	switch err := a.Store.DeleteType(c.ctx(), t.ID); {
+	case errors.Is(err, model.ErrInUse):
 		return fault.BadRequest("Target volume type is still in use.")
-	}
-	if err != nil {
+	case errors.Is(err, model.ErrConflict):
+		return fault.BadRequest("The volume type %s is a default volume type and cannot be deleted.", t.ID)
+	case err != nil:
 		return notFound(err, noType, t.ID)
 	}
 	return c.emptyHTML(http.StatusAccepted)

@@ -1,16 +1,26 @@
 package v3
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 
 	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Extra specs, access lists and encryption of volume types.
+func (a *API) specRoutes() []route {
+	return []route{
+		{method: "GET", path: "/types/{id}/extra_specs", h: a.listSpecs},
+		{method: "POST", path: "/types/{id}/extra_specs", h: a.addSpecs},
+		{method: "GET", path: "/types/{id}/extra_specs/{key}", h: a.showSpec},
+		{method: "PUT", path: "/types/{id}/extra_specs/{key}", h: a.putSpec},
+		{method: "DELETE", path: "/types/{id}/extra_specs/{key}", h: a.deleteSpec},
+	}
+}
 
 func noSpec(c *call) error {
 	return fault.NotFound("Volume Type %s has no extra specs with key %s.", c.vars["id"], c.vars["key"])
@@ -37,22 +47,21 @@ func (a *API) showSpec(c *call) error {
 }
 
 func (a *API) addSpecs(c *call) error {
-	body, err := c.parse()
+	body, in, err := c.wrapped("extra_specs")
 	if err != nil {
 		return err
 	}
-	in, err := body.Object("extra_specs")
+	specs, err := in.Specs(schema.SpecKeysNoSpace)
 	if err != nil {
 		return err
 	}
-	specs, err := in.AsStrings()
-	if err != nil {
+	if err := body.Only("extra_specs"); err != nil {
 		return err
 	}
 	if err := a.saveSpecs(c, "volume_extension:types_extra_specs:create", specs); err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, view.Object{"extra_specs": specs})
+	return c.json(http.StatusOK, view.Object{"extra_specs": json.RawMessage(in.Self())})
 }
 
 func (a *API) putSpec(c *call) error {
@@ -60,129 +69,67 @@ func (a *API) putSpec(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := onePair(body, c.vars["key"])
+	specs, err := body.Specs(schema.SpecKeysNoSpace)
 	if err != nil {
 		return err
 	}
-	if err := a.saveSpecs(c, "volume_extension:types_extra_specs:update", m); err != nil {
+	switch len(specs) {
+	case 0:
+		return fault.BadRequest("{} does not have enough properties")
+	case 1:
+	default:
+		return fault.BadRequest("%s has too many properties", schema.Repr(body.Self()))
+	}
+	if err := c.allow("volume_extension:types_extra_specs:update"); err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, m)
+	if _, ok := specs[c.vars["key"]]; !ok {
+		return fault.BadRequest("Request body and URI mismatch")
+	}
+	if err := a.saveSpecs(c, "volume_extension:types_extra_specs:update", specs); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, json.RawMessage(body.Self()))
 }
 
 // saveSpecs merges specs into those of the type.
 func (a *API) saveSpecs(c *call, rule string, specs map[string]string) error {
+	return a.editSpecs(c, rule, func(old model.StringMap) error {
+		maps.Copy(old, specs)
+		// Nova's host can't cache what others write.
+		t := model.VolumeType{ExtraSpecs: old}
+		_, one := specs["cacheable"]
+		_, other := specs["multiattach"]
+		if (one || other) && t.Is("cacheable") && t.Is("multiattach") {
+			return fault.BadRequest("cacheable cannot be set with multiattach.")
+		}
+		return nil
+	})
+}
+
+// editSpecs of a type that no volume has.
+func (a *API) editSpecs(c *call, rule string, edit func(model.StringMap) error) error {
 	t, err := a.volumeType(c, rule)
 	if err != nil {
 		return err
 	}
-	merged := model.StringMap{}
-	maps.Copy(merged, t.ExtraSpecs)
-	maps.Copy(merged, specs)
-	t.ExtraSpecs = merged
-	_, err = a.Store.PutType(c.ctx(), t, false)
+	_, err = a.Store.EditExtraSpecs(c.ctx(), t.ID, edit)
+	if errors.Is(err, model.ErrInUse) {
+		return fault.BadRequest("Volume Type is currently in use.")
+	}
 	return notFound(err, noType, t.ID)
 }
 
 func (a *API) deleteSpec(c *call) error {
-	t, err := a.volumeType(c, "volume_extension:types_extra_specs:delete")
+	err := a.editSpecs(c, "volume_extension:types_extra_specs:delete", func(specs model.StringMap) error {
+		if _, ok := specs[c.vars["key"]]; !ok {
+			return noSpec(c)
+		}
+		delete(specs, c.vars["key"])
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	specs := maps.Clone(t.ExtraSpecs)
-	if _, ok := specs[c.vars["key"]]; !ok {
-		return noSpec(c)
-	}
-	delete(specs, c.vars["key"])
-	t.ExtraSpecs = specs
-	if _, err := a.Store.PutType(c.ctx(), t, false); err != nil {
-		return notFound(err, noType, t.ID)
 	}
 	return c.empty(http.StatusAccepted)
-}
-
-func (a *API) listTypeAccess(c *call) error {
-	t, err := a.volumeType(c, "volume_extension:volume_type_access:get_all_for_type")
-	if err != nil {
-		return err
-	}
-	if t.IsPublic {
-		return fault.NotFound("Access list not available for public volume types.")
-	}
-	store, ok := a.Store.(TypeAccess)
-	if !ok {
-		return unsupported("Access to private volume types")
-	}
-	projects, err := store.TypeProjects(c.ctx(), t.ID)
-	if err != nil {
-		return err
-	}
-	rows := make([]view.Object, 0, len(projects))
-	for _, p := range projects {
-		rows = append(rows, view.Object{"volume_type_id": t.ID, "project_id": p})
-	}
-	return c.json(http.StatusOK, view.Object{"volume_type_access": rows})
-}
-
-func (a *API) typeAction(c *call) error {
-	name, in, err := c.action()
-	if err != nil {
-		return err
-	}
-	if name != "addProjectAccess" && name != "removeProjectAccess" {
-		return noAction(name)
-	}
-	args, err := in.Object(name)
-	if err != nil {
-		return err
-	}
-	project, err := args.Text("project", 1, 255)
-	if err != nil {
-		return err
-	}
-	t, err := a.volumeType(c, "volume_extension:volume_type_access:"+name)
-	if err != nil {
-		return err
-	}
-	store, ok := a.Store.(TypeAccess)
-	switch {
-	case t.IsPublic:
-		return fault.BadRequest("Type access modification is not applicable to public volume type.")
-	case !ok:
-		return unsupported("Access to private volume types")
-	case name == "addProjectAccess":
-		if err := store.AddTypeProject(c.ctx(), t.ID, project); errors.Is(err, model.ErrExists) {
-			return fault.Conflict("Volume type access for %s / %s combination already exists.", t.ID, project)
-		} else if err != nil {
-			return err
-		}
-	default:
-		if err := store.RemoveTypeProject(c.ctx(), t.ID, project); err != nil {
-			return notFound(err, "Volume type access not found for %s / %s combination.", t.ID, project)
-		}
-	}
-	return c.emptyHTML(http.StatusAccepted)
-}
-
-func (a *API) showTypeEncryption(c *call) error {
-	if _, err := a.volumeType(c, "volume_extension:volume_type_encryption:get"); err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{})
-}
-
-func (a *API) showTypeEncryptionKey(c *call) error {
-	if _, err := a.volumeType(c, "volume_extension:volume_type_encryption:get"); err != nil {
-		return err
-	}
-	return fault.NotFound("Volume type encryption for type %s does not exist.", c.vars["id"])
-}
-
-func (a *API) refuseTypeEncryption(rule string) handler {
-	return func(c *call) error {
-		if _, err := a.volumeType(c, rule); err != nil {
-			return err
-		}
-		return unsupported("Encryption of volumes")
-	}
 }

@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -59,22 +60,35 @@ func (a *API) showVolume(c *call) error {
 	return c.json(http.StatusOK, view.Object{"volume": c.view().VolumeDetail(&v, imageOf(images, &v))})
 }
 
-// imagesOf fetches the images that volumes wait for, to show how far they are.
+// imagesOf fetches the images that volumes wait for, to show how far they are: one by
+// itself, several in one look at all.
 func (a *API) imagesOf(c *call, vols []model.Volume) (map[uuid.UUID]*model.Image, error) {
 	images := map[uuid.UUID]*model.Image{}
 	for i := range vols {
-		v := &vols[i]
-		if v.Status != model.VolumeDownloading || v.ImageID == nil || images[*v.ImageID] != nil {
-			continue
+		if v := &vols[i]; v.Status == model.VolumeDownloading && v.ImageID != nil {
+			images[*v.ImageID] = nil
 		}
-		img, err := a.Store.Image(c.ctx(), *v.ImageID)
+	}
+	if len(images) > 1 {
+		all, err := a.Store.Images(c.ctx())
 		if err != nil {
-			if err = notFound(err, ""); toFault(err).Status == http.StatusNotFound {
-				continue // gone between the two reads
-			}
 			return nil, err
 		}
-		images[*v.ImageID] = &img
+		for i := range all {
+			if _, wanted := images[all[i].ID]; wanted {
+				images[all[i].ID] = &all[i]
+			}
+		}
+		return images, nil
+	}
+	for id := range images {
+		img, err := a.Store.Image(c.ctx(), id)
+		switch {
+		case err == nil:
+			images[id] = &img
+		case !errors.Is(err, model.ErrNotFound): // gone between the two reads
+			return nil, err
+		}
 	}
 	return images, nil
 }
@@ -179,10 +193,11 @@ func (a *API) volumeFilters(c *call, params url.Values, q *model.ListQuery) (not
 	return nothing, nil
 }
 
-func (a *API) volumeRows(c *call, vols []model.Volume, detail bool) ([]view.Object, error) {
-	rows := make([]view.Object, 0, len(vols))
+// volumeRows are the rows of a list.
+func (a *API) volumeRows(c *call, vols []model.Volume, detail bool) (any, error) {
 	cv := c.view()
 	if !detail {
+		rows := make([]view.VolumeSummary, 0, len(vols))
 		for i := range vols {
 			rows = append(rows, cv.VolumeSummary(&vols[i]))
 		}
@@ -192,10 +207,7 @@ func (a *API) volumeRows(c *call, vols []model.Volume, detail bool) ([]view.Obje
 	if err != nil {
 		return nil, err
 	}
-	for i := range vols {
-		rows = append(rows, cv.VolumeDetail(&vols[i], imageOf(images, &vols[i])))
-	}
-	return rows, nil
+	return cv.VolumeDetails(vols, images), nil
 }
 
 func (a *API) volumeSummary(c *call) error {
@@ -226,13 +238,11 @@ func (a *API) updateVolume(c *call) error {
 		return err
 	}
 	known := []string{"name", "description", "display_name", "display_description", "metadata"}
-	if c.mv >= 53 {
-		if err := in.Only(known...); err != nil {
-			return err
-		}
-		if len(in.Keys()) == 0 {
-			return in.InvalidSelf("{} is not valid under any of the given schemas")
-		}
+	if err := in.Only(known...); err != nil {
+		return err
+	}
+	if c.mv >= 53 && len(in.Keys()) == 0 {
+		return in.InvalidSelf("{} is not valid under any of the given schemas")
 	}
 	p, err := volumePatch(in)
 	if err != nil {
@@ -242,7 +252,7 @@ func (a *API) updateVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	if p.Name != nil || p.Description != nil || p.Metadata != nil {
+	if len(in.Keys()) > 0 {
 		attachments := v.Attachments
 		if v, err = a.Store.PatchVolume(c.ctx(), v.ID, p); err != nil {
 			return notFound(err, noVolume, c.vars["id"])
@@ -264,7 +274,9 @@ func volumePatch(in *schema.Object) (model.VolumePatch, error) {
 	if p.Description, err = nameOf(in, "description", "display_description"); err != nil {
 		return p, err
 	}
-	m, err := in.Strings("metadata")
+	p.NoName = p.Name == nil && (in.Given("name") || in.Given("display_name"))
+	p.NoDescription = p.Description == nil && (in.Given("description") || in.Given("display_description"))
+	m, err := in.Metadata("metadata")
 	if err != nil {
 		return p, err
 	}
@@ -281,7 +293,8 @@ func (a *API) deleteVolume(c *call) error {
 			return err
 		}
 	}
-	if _, err := flag(params, "cascade"); err != nil { // there are no snapshots to go with it yet
+	cascade, err := flag(params, "cascade")
+	if err != nil {
 		return err
 	}
 	rule := "volume:delete"
@@ -292,7 +305,7 @@ func (a *API) deleteVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := a.delete(c, v, force); err != nil {
+	if err := a.delete(c, v, model.DeleteOptions{Force: force, Cascade: cascade, Foreign: c.id.Admin}); err != nil {
 		return err
 	}
 	return c.emptyHTML(http.StatusAccepted)
@@ -300,44 +313,31 @@ func (a *API) deleteVolume(c *call) error {
 
 // flag is a boolean parameter, false if absent.
 func flag(q url.Values, key string) (bool, error) {
-	if q.Get(key) == "" {
+	if !q.Has(key) {
 		return false, nil
 	}
 	v, ok := schema.Truth(q.Get(key))
 	if !ok {
-		return false, fault.BadRequest("Invalid value '%s' for %s. Unrecognized value '%s', acceptable values are: "+
-			"'0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'", q.Get(key), key, q.Get(key))
+		return false, notBoolean(key, q.Get(key))
 	}
 	return v, nil
+}
+
+func notBoolean(key, value string) error {
+	return fault.BadRequest("Value '%s' for '%s' is not a boolean.", value, key)
 }
 
 const notDeletable = "Volume status must be available or error or error_restoring or error_extending or error_managing " +
 	"and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
 	"or be disassociated from snapshots after volume transfer."
 
-func (a *API) delete(c *call, v model.Volume, force bool) error {
-	if len(v.Attachments) > 0 || !force && !v.Deletable() {
+func (a *API) delete(c *call, v model.Volume, o model.DeleteOptions) error {
+	if len(v.Attachments) > 0 || !o.Force && !v.Deletable() {
 		return fault.InvalidVolume(notDeletable)
 	}
-	err := a.Scheduler.Delete(c.ctx(), v.ID, force)
+	err := a.Scheduler.Delete(c.ctx(), v.ID, o)
 	if isState(err) {
 		return fault.InvalidVolume(notDeletable)
 	}
 	return notFound(err, noVolume, v.ID.String())
-}
-
-func (a *API) volumeEncryption(c *call) error {
-	v, err := a.volume(c, "volume_extension:volume_encryption_metadata")
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{"encryption_key_id": v.EncryptionKeyID})
-}
-
-// volumeEncryptionKey: no volume is encrypted, so every value is empty.
-func (a *API) volumeEncryptionKey(c *call) error {
-	if _, err := a.volume(c, "volume_extension:volume_encryption_metadata"); err != nil {
-		return err
-	}
-	return c.empty(http.StatusOK)
 }

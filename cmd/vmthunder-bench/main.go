@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vmthunder/vmthunder/devstack/bench"
+	"github.com/vmthunder/vmthunder/devstack/bench/disk"
 )
 
 func main() {
@@ -24,6 +25,9 @@ func main() {
 }
 
 func run() error {
+	if len(os.Args) == 2 && os.Args[1] == disk.Arg { // started by a case, in a node of its laboratory
+		return disk.Serve(os.Stdin, os.Stdout)
+	}
 	runs := flag.Int("runs", 5, "runs of each figure")
 	dir := flag.String("o", "bench", "`directory` for bench.json and bench.md")
 	flag.Usage = func() {

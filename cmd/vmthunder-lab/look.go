@@ -128,6 +128,7 @@ func (a *app) openstack() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cmd.Env = append(cmd.Env, "PYTHONPATH="+l.ExtensionDir()) // often there is none
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, a.stdout, a.stderr
 			err = l.RunInside(cmd)
 			if exit := new(exec.ExitError); errors.As(err, &exit) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/vmthunder/vmthunder/devstack/lab"
+	"github.com/vmthunder/vmthunder/devstack/lab/neutron"
 	"github.com/vmthunder/vmthunder/devstack/lab/nodeinit"
 )
 
@@ -24,6 +25,10 @@ func run() int {
 			return report(nodeinit.RunAgent(context.Background()))
 		case lab.ReaperArg:
 			return report(lab.RunReaper(context.Background(), os.Args[2], os.Stdin))
+		case lab.NeutronArg:
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer stop()
+			return report(neutron.Serve(ctx, os.Args[2]))
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -75,7 +75,8 @@ type Child struct {
 	Secret    string `json:"secret"`
 }
 
-// DesiredVolume is one volume on its home node.
+// DesiredVolume is whatever has a thin device of its own on this node: a volume, a
+// snapshot (never more than inactive), or what is left of one that was replaced.
 type DesiredVolume struct {
 	ID      string   `json:"id"`
 	ImageID string   `json:"image_id,omitempty"` // "" for a blank volume
@@ -85,6 +86,10 @@ type DesiredVolume struct {
 	// Materialized: its thin device was made before. If it is gone now, that is lost
 	// data and must be reported, never papered over with an empty one.
 	Materialized bool `json:"materialized"`
+	// SourceThin: its thin device is made, at once and whatever the state, as a copy of
+	// this one as it is now; 0: empty, when it is first needed. A volume that has the source's
+	// device stands still meanwhile. Without meaning once it is materialized.
+	SourceThin uint32 `json:"source_thin,omitempty"`
 	// Hosts that reach it over iSCSI. None: nothing is exported.
 	Hosts []Child `json:"hosts,omitempty"`
 }

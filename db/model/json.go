@@ -4,6 +4,8 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 )
 
 // StringMap is a jsonb column of strings; nil is written as {}.
@@ -25,8 +27,58 @@ func (m *StringMap) Scan(src any) error {
 		*m = StringMap{}
 		return err
 	}
+	if plain, ok := plainMap(string(b)); ok {
+		*m = plain
+		return nil
+	}
 	return json.Unmarshal(b, m)
 }
+
+// plainMap reads a JSON object of strings without escapes and control characters, which
+// is what nearly all are and lists are full of; false leaves the rest to package json.
+func plainMap(s string) (StringMap, bool) {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == '\\' {
+			return nil, false
+		}
+	}
+	rest, ok := strings.CutPrefix(space(s), "{")
+	if !ok || !utf8.ValidString(s) {
+		return nil, false
+	}
+	m := make(StringMap, strings.Count(s, `"`)/4)
+	for {
+		if end, closed := strings.CutPrefix(space(rest), "}"); closed {
+			return m, space(end) == ""
+		}
+		if len(m) > 0 {
+			if rest, ok = strings.CutPrefix(space(rest), ","); !ok {
+				return nil, false
+			}
+		}
+		var k, v string
+		if k, rest, ok = quoted(space(rest)); !ok {
+			return nil, false
+		}
+		if rest, ok = strings.CutPrefix(space(rest), ":"); !ok {
+			return nil, false
+		}
+		if v, rest, ok = quoted(space(rest)); !ok {
+			return nil, false
+		}
+		m[k] = v
+	}
+}
+
+// quoted cuts a string without escapes off, and what is behind it.
+func quoted(s string) (text, rest string, ok bool) {
+	if s, ok = strings.CutPrefix(s, `"`); !ok {
+		return "", "", false
+	}
+	return strings.Cut(s, `"`)
+}
+
+func space(s string) string { return strings.TrimLeft(s, " ") }
 
 // JSON is a jsonb column of any shape; nil is NULL.
 type JSON []byte

@@ -84,6 +84,8 @@ type ObservedVolume struct {
 	Error        string      `json:"error,omitempty"`
 	Device       string      `json:"device,omitempty"` // path, when ready
 	Materialized bool        `json:"materialized,omitempty"`
+	// Bytes that the device has now, when ready.
+	Bytes int64 `json:"bytes,omitempty"`
 	// LUN of its target and the initiators that are let in, when exported.
 	LUN      int      `json:"lun,omitempty"`
 	Exported bool     `json:"exported,omitempty"`

@@ -52,6 +52,8 @@ type ListQuery struct {
 // VolumePatch changes fields of a volume that are not nil. The maps replace.
 type VolumePatch struct {
 	Name, Description *string
+	NoName            bool // Name becomes null
+	NoDescription     bool
 	Bootable          *bool
 	ReadOnly          *bool
 	Metadata          StringMap
@@ -64,4 +66,13 @@ type VolumeMove struct {
 	From  []VolumeStatus
 	To    VolumeStatus
 	Error *string // set with the new status; nil clears it
+}
+
+// DeleteOptions of a volume.
+type DeleteOptions struct {
+	Force   bool // whatever its status, if only it is not attached
+	Cascade bool // with its snapshots; else ErrConflict if it has any
+	// Foreign snapshots go with it too: those that other projects have kept when the volume
+	// was transferred to its project.
+	Foreign bool
 }

@@ -1,14 +1,81 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
-// QuotaError says which of a project's limits some new volumes would exceed.
+// Resources that quotas limit, by their names in the API. The first three are limited for
+// each volume type, too: see [TypeQuota].
+const (
+	QuotaVolumes      = "volumes"
+	QuotaGigabytes    = "gigabytes"
+	QuotaSnapshots    = "snapshots"
+	QuotaPerVolume    = "per_volume_gigabytes" // of one volume, not of all together
+	QuotaBackups      = "backups"
+	QuotaBackupsSizes = "backup_gigabytes"
+	QuotaGroups       = "groups"
+)
+
+// CinderQuotas returns Cinder's own limits (cinder/quota.py, [DEFAULT] quota_*). -1 is none.
+func CinderQuotas() map[string]int64 {
+	return map[string]int64{
+		QuotaVolumes: 10, QuotaSnapshots: 10, QuotaGigabytes: 1000, QuotaPerVolume: -1,
+		QuotaBackups: 10, QuotaBackupsSizes: 1000, QuotaGroups: 10,
+	}
+}
+
+// TypeQuotas are the resources that are limited by volume type, too.
+func TypeQuotas() []string { return []string{QuotaVolumes, QuotaGigabytes, QuotaSnapshots} }
+
+// TypeQuota names a resource of one volume type.
+func TypeQuota(resource, typeName string) string { return resource + "_" + typeName }
+
+// Claim is what one new thing counts against its project's quotas: how much of each
+// resource, those of its volume type included.
+type Claim map[string]int64
+
+// VolumeClaim is a volume's.
+func VolumeClaim(gib int) Claim {
+	return Claim{QuotaVolumes: 1, QuotaGigabytes: int64(gib), QuotaPerVolume: int64(gib)}
+}
+
+// ExtendClaim is that of a volume that grows by some GiB to a size.
+func ExtendClaim(by, to int) Claim {
+	return Claim{QuotaGigabytes: int64(by), QuotaPerVolume: int64(to)}
+}
+
+// SnapshotClaim is a snapshot's: it counts as much as its volume.
+func SnapshotClaim(gib int) Claim { return Claim{QuotaSnapshots: 1, QuotaGigabytes: int64(gib)} }
+
+// BackupClaim is a backup's.
+func BackupClaim(gib int) Claim { return Claim{QuotaBackups: 1, QuotaBackupsSizes: int64(gib)} }
+
+// GroupClaim is a group's.
+func GroupClaim() Claim { return Claim{QuotaGroups: 1} }
+
+// OfType adds what the claim counts against the quotas of a volume type; "" adds nothing.
+func (c Claim) OfType(typeName string) Claim {
+	out := maps.Clone(c)
+	if typeName == "" {
+		return out
+	}
+	for _, r := range TypeQuotas() {
+		if n, ok := c[r]; ok {
+			out[TypeQuota(r, typeName)] = n
+		}
+	}
+	return out
+}
+
+// QuotaError says which of a project's limits some new things would exceed.
 type QuotaError struct {
-	Resource  string // volumes, gigabytes or per_volume_gigabytes
+	Resource  string
 	Limit     int64
 	Used      int64 // of the resource, before
 	Requested int64 // of the resource, by all of them; by one, if the limit is per volume
-	// Fit is how many of the volumes, from the first on, the limits have room for.
+	// Fit is how many of them, from the first on, the limits have room for.
 	Fit int
 }
 
@@ -17,44 +84,45 @@ func (e *QuotaError) Error() string {
 }
 
 // CheckQuota tells whether a project whose limits and usage (by resource) are these may
-// have the volumes too. A limit that is negative or missing is none; volumes that do not
-// count against quotas fit always. The error is a *[QuotaError] about the first limit in
-// the order per_volume_gigabytes, gigabytes, volumes, as Cinder has it
-// (cinder/volume/flows/api/create_volume.py, QuotaReserveTask).
-func CheckQuota(limits, used map[string]int64, vols []Volume) error {
-	fit := len(vols)
-	var gib, count int64
-	over := map[string]int64{} // by resource: the largest or the last sum
-	for i := range vols {
-		if !vols[i].ConsumesQuota {
-			continue
-		}
-		size := int64(vols[i].SizeGiB)
-		gib, count = gib+size, count+1
-		for _, x := range []struct {
-			resource string
-			value    int64
-		}{{"per_volume_gigabytes", size}, {"gigabytes", used["gigabytes"] + gib}, {"volumes", used["volumes"] + count}} {
-			if l, ok := limits[x.resource]; ok && l >= 0 && x.value > l {
+// have the claims too. A limit that is negative or missing is none. The error is a
+// *[QuotaError] about the first limit in Cinder's order: per_volume_gigabytes, then by name
+// (cinder/volume/flows/api/create_volume.py, QuotaReserveTask; cinder/quota_utils.py).
+func CheckQuota(limits, used map[string]int64, claims []Claim) error {
+	fit := len(claims)
+	sum := map[string]int64{}
+	over := map[string]int64{} // what is said to be requested of a resource, of which it is too much
+	for i, c := range claims {
+		for r, n := range c {
+			sum[r] += n
+			total := used[r] + sum[r]
+			if r == QuotaPerVolume {
+				total = n
+			}
+			if l, ok := limits[r]; ok && l >= 0 && n > 0 && total > l {
 				fit = min(fit, i)
-				over[x.resource] = max(over[x.resource], x.value)
+				over[r] = max(over[r], n)
 			}
 		}
 	}
-	for _, r := range []string{"per_volume_gigabytes", "gigabytes", "volumes"} {
-		if _, ok := over[r]; !ok {
-			continue
-		}
-		e := &QuotaError{Resource: r, Limit: limits[r], Used: used[r], Fit: fit}
-		switch r {
-		case "gigabytes":
-			e.Requested = gib
-		case "volumes":
-			e.Requested = count
-		default:
-			e.Requested = over[r]
-		}
-		return e
+	if len(over) == 0 {
+		return nil
 	}
-	return nil
+	r := QuotaPerVolume
+	if _, ok := over[r]; !ok {
+		r = slices.Min(slices.Collect(maps.Keys(over)))
+		over[r] = sum[r]
+	}
+	return &QuotaError{Resource: r, Limit: limits[r], Used: used[r], Requested: over[r], Fit: fit}
+}
+
+// BelowUsage is the error of a limit that a project exceeds already.
+type BelowUsage struct {
+	Resource    string
+	Limit, Used int64
+}
+
+// Error is in Cinder's words (cinder/api/contrib/quotas.py).
+func (e *BelowUsage) Error() string {
+	return fmt.Sprintf("Quota %s limit must be equal or greater than existing resources. Current usage is %d and the requested limit is %d.",
+		e.Resource, e.Used, e.Limit)
 }

@@ -15,6 +15,9 @@ type NodeState struct {
 	Children map[uuid.UUID][]ChildMember
 	// Volumes whose home is this node, with attachments that have a connector.
 	Volumes []Volume
+	// Snapshots whose home is this node, and thin devices here that are to be deleted.
+	Snapshots []Snapshot
+	Dropped   []DroppedThin
 }
 
 // ChildMember is a child with its node.
@@ -36,7 +39,11 @@ type Changes struct {
 	Drained       []uuid.UUID // images whose children here have all gone
 	Left          []uuid.UUID // leaving members whose stack is gone
 	Deleted       []uuid.UUID // volumes in deleting whose data is gone
-	Settled       bool
+	// SnapshotsDeleted are in deleting, and their data is gone.
+	SnapshotsDeleted []uuid.UUID
+	// Extended volumes whose device has its new size now.
+	Extended []uuid.UUID
+	Settled  bool
 }
 
 // Allocation of one host: the volumes whose home it is.

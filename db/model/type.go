@@ -16,20 +16,44 @@ type VolumeType struct {
 	QoSSpecsID  *uuid.UUID `db:"qos_specs_id"`
 	CreatedAt   time.Time  `db:"created_at"`
 	UpdatedAt   *time.Time `db:"updated_at"`
+	Encrypted   bool       `db:"encrypted"` // there is an [Encryption] of it; never written
 }
 
-// Message is one row of table messages: why something a user asked for failed.
-type Message struct {
-	ID           uuid.UUID  `db:"id"`
-	ProjectID    string     `db:"project_id"`
-	RequestID    string     `db:"request_id"`
-	ResourceType string     `db:"resource_type"` // VOLUME, …
-	ResourceUUID *uuid.UUID `db:"resource_uuid"`
-	EventID      string     `db:"event_id"` // VOLUME_VOLUME_001_002: resource, action, detail
-	Level        string     `db:"message_level"`
-	UserMessage  string     `db:"user_message"`
-	CreatedAt    time.Time  `db:"created_at"`
-	ExpiresAt    time.Time  `db:"expires_at"`
+// Is tells whether an extra spec is a boolean of Cinder's that is true: "<is> True".
+func (t *VolumeType) Is(spec string) bool { return t.ExtraSpecs[spec] == "<is> True" }
+
+// TypePatch changes fields of a volume type that are not nil.
+type TypePatch struct {
+	Name, Description *string
+	IsPublic          *bool
+}
+
+// Encryption is one row of table volume_type_encryption: how volumes of a type are encrypted.
+type Encryption struct {
+	VolumeTypeID    uuid.UUID  `db:"volume_type_id"`
+	ID              uuid.UUID  `db:"id"`
+	Provider        string     `db:"provider"`         // luks, luks2, plain, or a class name of os-brick
+	ControlLocation string     `db:"control_location"` // front-end (Nova) or back-end
+	Cipher          *string    `db:"cipher"`           // aes-xts-plain64
+	KeySize         *int       `db:"key_size"`         // bits
+	CreatedAt       time.Time  `db:"created_at"`
+	UpdatedAt       *time.Time `db:"updated_at"`
+}
+
+// EncryptionPatch changes fields of an encryption that are not nil; the two that may be
+// null are written if their Set is true.
+type EncryptionPatch struct {
+	Provider, ControlLocation *string
+	SetCipher                 bool
+	Cipher                    *string
+	SetKeySize                bool
+	KeySize                   *int
+}
+
+// DefaultType is one row of table default_types.
+type DefaultType struct {
+	ProjectID    string    `db:"project_id"`
+	VolumeTypeID uuid.UUID `db:"volume_type_id"`
 }
 
 // Service is one row of table services: a replica of the control plane.
@@ -50,6 +74,8 @@ const (
 	JobImportImage  JobKind = "import-image"  // subject: image id
 	JobDeleteVolume JobKind = "delete-volume" // subject: volume id
 	JobReleaseImage JobKind = "release-image" // subject: image id; take the tree down when no volume wants it
+	JobTellExtended JobKind = "tell-extended" // subject: volume id; the instances that have it are told
+	JobTellReimaged JobKind = "tell-reimaged" // subject: volume id
 )
 
 // Job is one row of table jobs.

@@ -28,6 +28,7 @@ const (
 	VolumeErrorDeleting    VolumeStatus = "error_deleting"
 	VolumeErrorExtending   VolumeStatus = "error_extending"
 	VolumeAwaitingTransfer VolumeStatus = "awaiting-transfer"
+	VolumeReverting        VolumeStatus = "reverting"
 )
 
 // Deletable lists the statuses from which a user may delete a volume.
@@ -75,8 +76,10 @@ type Volume struct {
 	ImageMetadata    StringMap     `db:"image_metadata"` // volume_image_metadata
 	Home             *string       `db:"home"`           // host that keeps its COW device; null until first attached
 	ThinID           *int64        `db:"thin_id"`        // number in the home's pool
+	SourceThin       *int64        `db:"source_thin"`    // its thin device begins as a copy of this one; nil: empty
 	Materialized     bool          `db:"materialized"`   // the home has reported its thin device
 	Error            *string       `db:"error"`          // why status is an error, for users
+	RequestID        string        `db:"request_id"`     // that made it, "" if that is not known
 	CreatedAt        time.Time     `db:"created_at"`
 	UpdatedAt        *time.Time    `db:"updated_at"`
 	LaunchedAt       *time.Time    `db:"launched_at"`
@@ -86,6 +89,10 @@ type Volume struct {
 
 // Bytes is the size that a VM sees.
 func (v *Volume) Bytes() int64 { return int64(v.SizeGiB) << 30 }
+
+// Pristine tells that nothing was ever written to the volume: it has no thin device, so
+// it is what its image is, or zeros.
+func (v *Volume) Pristine() bool { return v.Home == nil || !v.Materialized && v.SourceThin == nil }
 
 // Deletable tells whether a user may delete the volume in its status.
 func (v *Volume) Deletable() bool { return slices.Contains(Deletable, v.Status) }

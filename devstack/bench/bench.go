@@ -17,9 +17,7 @@ type Case struct {
 }
 
 // Cases in the order they run.
-var Cases = []Case{volumes, spread, attach, read, growth, memory, tree}
-
-var errNotYet = errors.New("not written yet")
+var Cases = []Case{volumes, rates, spread, attach, read, growth, memory, tree}
 
 // Options of a run.
 type Options struct {

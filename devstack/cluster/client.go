@@ -83,6 +83,12 @@ func (c *Client) login(ctx context.Context) (token, project string, err error) {
 	return c.token, c.projectID, nil
 }
 
+// Project is the id of the project that the client's token is for.
+func (c *Client) Project(ctx context.Context) (string, error) {
+	_, id, err := c.login(ctx)
+	return id, err
+}
+
 // Do sends one request; path is below /v3/PROJECT. out may be nil.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	token, project, err := c.login(ctx)
@@ -141,6 +147,9 @@ type Volume struct {
 	Bootable string            `json:"bootable"`
 	Host     string            `json:"os-vol-host-attr:host"`
 	Metadata map[string]string `json:"metadata"`
+	// UpdatedAt is when the row changed last, YYYY-MM-DDThh:mm:ss.ssssss in UTC; empty
+	// if it never has.
+	UpdatedAt string `json:"updated_at"`
 }
 
 // Attachment as the API shows it.

@@ -32,13 +32,14 @@ type Options struct {
 
 // measured is what the report is made of.
 type measured struct {
-	up, image, volumes time.Duration
-	attach             []attachment
-	boots              []boot
-	unique             int64 // bytes of distinct 4 KiB blocks that the origin sent
-	tree               string
-	members            []cluster.Member
-	deleted            time.Duration
+	up, image time.Duration
+	volumes   creation
+	attach    []attachment
+	boots     []boot
+	unique    int64 // bytes of distinct 4 KiB blocks that the origin sent
+	tree      string
+	members   []cluster.Member
+	deleted   time.Duration
 }
 
 type attachment struct {
@@ -60,7 +61,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		specs = append(specs, lab.NodeSpec{Name: fmt.Sprintf("node%d", i+1), Memory: 1024})
 	}
 	l, err := lab.Up(ctx, lab.Options{
-		Name: "demo", Services: lab.AllServices(), Nodes: specs, Images: true, Owned: !o.Keep, Progress: o.Progress,
+		Name: "demo", Services: lab.BaseServices(), Nodes: specs, Images: true, Owned: !o.Keep, Progress: o.Progress,
 	})
 	if err != nil {
 		return err
@@ -82,17 +83,23 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	m := measured{up: time.Since(begin)}
-	if err := work(ctx, c, o, &m); err != nil {
+	o.Progress("installing the extension of the openstack command")
+	extension, err := cluster.InstallExtension(ctx, l)
+	if err != nil {
+		return err
+	}
+	if err := work(ctx, c, o, extension, &m); err != nil {
 		return fmt.Errorf("%w\nlogs: %s", err, l.LogPath("vmthunder-api-0"))
 	}
 	report(o, m)
 	if o.Keep {
-		fmt.Fprintf(o.Out, "\nLeft standing in %s; `vmthunder-lab -l %s down` removes it.\n", l.Dir(), l.Dir())
+		fmt.Fprintf(o.Out, "\nLeft standing in %[1]s. With bin/vmthunder-lab (make build) `vmthunder-lab -l %[1]s os volume list`\n"+
+			"is the openstack command in there, `... status` tells what runs, `... down` removes all of it.\n", l.Dir())
 	}
 	return nil
 }
 
-func work(ctx context.Context, c *cluster.Cluster, o Options, m *measured) error {
+func work(ctx context.Context, c *cluster.Cluster, o Options, extension string, m *measured) error {
 	admin := c.Admin()
 	image, err := imageID(ctx, c, o.Image)
 	if err != nil {
@@ -110,38 +117,10 @@ func work(ctx context.Context, c *cluster.Cluster, o Options, m *measured) error
 	}
 	m.image = time.Since(start)
 
-	o.Progress("creating %d volumes from %s", o.Volumes, o.Image)
-	start = time.Now()
-	ids := make([]string, o.Volumes)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
-	for i := range ids {
-		g.Go(func() error {
-			v, err := admin.CreateVolume(gctx, fmt.Sprintf("vm-%d", i+1), image, 1)
-			ids[i] = v.ID
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if m.volumes, err = createAll(ctx, c, o, extension); err != nil {
 		return err
 	}
-	err = cluster.Wait(ctx, time.Minute, "all volumes to be available", func() (bool, error) {
-		vs, err := admin.Volumes(ctx)
-		if err != nil {
-			return false, err
-		}
-		n := 0
-		for _, v := range vs {
-			if v.Status == "available" {
-				n++
-			}
-		}
-		return n == o.Volumes+1, nil
-	})
-	if err != nil {
-		return err
-	}
-	m.volumes = time.Since(start)
+	ids := m.volumes.ids
 
 	origin, err := c.Lab.Node("origin")
 	if err != nil {
@@ -165,7 +144,7 @@ func work(ctx context.Context, c *cluster.Cluster, o Options, m *measured) error
 	o.Progress("detaching and deleting everything")
 	start = time.Now()
 	nova := c.Nova()
-	g, gctx = errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for _, a := range m.attach {
 		g.Go(func() error { return nova.Detach(gctx, a.id) })

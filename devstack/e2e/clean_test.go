@@ -42,6 +42,8 @@ true
 // rowsLeft finds rows that only volumes and images have.
 const rowsLeft = `
 SELECT 'volume ' || id || ' ' || status FROM volumes
+UNION ALL SELECT 'snapshot ' || id || ' ' || status FROM snapshots
+UNION ALL SELECT 'dropped thin device ' || thin_id || ' at ' || host FROM dropped_thins
 UNION ALL SELECT 'attachment ' || id || ' ' || attach_status FROM attachments
 UNION ALL SELECT 'image ' || id || ' ' || status FROM images
 UNION ALL SELECT 'member ' || host || ' of ' || image_id || ' ' || state FROM tree_members

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vmthunder/vmthunder/devstack/cluster"
+	"github.com/vmthunder/vmthunder/devstack/lab"
 )
 
 // extended is the real openstack command with our package installed, as account demo.
@@ -40,30 +40,21 @@ var installed struct {
 	err  error
 }
 
-// extendedCommand installs the package as README says, but beside everything else.
+// extension is where the package is, and installs it first.
+func extension(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	installed.Do(func() { installed.path, installed.err = cluster.InstallExtension(limit(t, 2*time.Minute), l) })
+	if installed.err != nil {
+		t.Fatal(installed.err)
+	}
+	return installed.path
+}
+
+// extendedCommand is the command beside an empty site.
 func extendedCommand(t *testing.T) *extended {
 	t.Helper()
 	s := current(t)
-	installed.Do(func() {
-		installed.path = filepath.Join(s.lab.Dir(), "client")
-		source := filepath.Join(s.lab.Dir(), "client-source") // a build leaves things in its source
-		if installed.err = errors.Join(os.RemoveAll(installed.path), os.RemoveAll(source)); installed.err != nil {
-			return
-		}
-		if installed.err = os.CopyFS(source, os.DirFS("../../cmd/python-vmthunderclient")); installed.err != nil {
-			return
-		}
-		cmd := exec.CommandContext(limit(t, 2*time.Minute), "/usr/bin/python3", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
-			"--no-build-isolation", "--root-user-action=ignore", "--target", installed.path, source)
-		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + s.lab.Dir()}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			installed.err = fmt.Errorf("%w: %s", err, out)
-		}
-	})
-	if installed.err != nil {
-		t.Fatalf("install the package: %v", installed.err)
-	}
-	x := &extended{site: s, path: installed.path, demo: s.c.Client(0, "demo", "demo")}
+	x := &extended{site: s, path: extension(t, s.lab), demo: s.c.Client(0, "demo", "demo")}
 	v, err := x.demo.CreateVolume(limit(t, time.Minute), "who", "", 1)
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ func TestDataOpenStackCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	demo(&v, "volume", "show", "cli-1")
-	if v.ID != id || v.Size != 1 || v.Status != "available" || v.Bootable != "true" || v.Type != "vmthunder" {
+	if v.ID != id || v.Size != 1 || v.Status != "available" || v.Bootable != "true" || v.Type != "__DEFAULT__" {
 		t.Errorf("volume show: %+v", v)
 	}
 	demo(nil, "volume", "set", "--name", "cli-2", "--property", "colour=red", id)
@@ -54,7 +54,7 @@ func TestDataOpenStackCommand(t *testing.T) {
 	}
 	var types []struct{ Name string }
 	demo(&types, "volume", "type", "list")
-	if len(types) != 1 || types[0].Name != "vmthunder" {
+	if len(types) != 1 || types[0].Name != "__DEFAULT__" {
 		t.Errorf("volume types: %v", types)
 	}
 	var services []struct{ Binary, Host, Status, State string }

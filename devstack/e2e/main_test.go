@@ -10,5 +10,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(lab.Main(m, lab.Options{Name: "e2e", Services: lab.AllServices(), Nodes: nodeSpecs(), Images: true}))
+	os.Exit(lab.Main(m, lab.Options{Name: "e2e", Services: lab.BaseServices(), Nodes: nodeSpecs(), Images: true}))
 }

@@ -4,7 +4,9 @@
 // A laboratory is one network namespace with one bridge, 10.77.0.0/24. Nodes are
 // user-mode-linux kernels with a tap device each; PostgreSQL, RabbitMQ, memcached,
 // Keystone and Glance run as ordinary processes inside the namespace, on fixed ports,
-// so any number of laboratories stand side by side. It needs root, /dev/net/tun and the
+// so any number of laboratories stand side by side. When asked for, Debian's real Cinder
+// stands beside the project's own API, to compare with, and Nova, whose virtual
+// machines are fakes while their volumes are connected on the nodes. It needs root, /dev/net/tun and the
 // Debian packages listed in devstack/packages.sh; no KVM, no kernel modules, no systemd,
 // and it changes nothing on the host outside its state directory, its namespace and a
 // directory for the nodes' memory in /dev/shm.

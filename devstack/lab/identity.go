@@ -18,6 +18,7 @@ func accounts() []account {
 	return []account{
 		{"glance", "service", service},
 		{"nova", "service", service},
+		{"placement", "service", service},
 		{"cinder", "service", service},
 		{"vmthunder", "service", service},
 		{"demo", "demo", []string{"member"}},
@@ -190,6 +191,7 @@ func (c *identityClient) setupCatalog(ctx context.Context, entries []catalogEntr
 		Endpoints []struct {
 			ID, URL, Interface string
 			ServiceID          string `json:"service_id"`
+			RegionID           string `json:"region_id"`
 		}
 	}
 	if _, err := c.do(ctx, http.MethodGet, "/services", nil, &services); err != nil {
@@ -216,7 +218,7 @@ func (c *identityClient) setupCatalog(ctx context.Context, entries []catalogEntr
 			body := object{"endpoint": object{"service_id": id, "interface": iface, "region_id": Region, "url": e.url}}
 			method, path := http.MethodPost, "/endpoints"
 			for _, x := range endpoints.Endpoints {
-				if x.ServiceID == id && x.Interface == iface {
+				if x.ServiceID == id && x.Interface == iface && x.RegionID == Region {
 					if method, path = http.MethodPatch, "/endpoints/"+x.ID; x.URL == e.url {
 						method = ""
 					}
@@ -231,6 +233,13 @@ func (c *identityClient) setupCatalog(ctx context.Context, entries []catalogEntr
 		}
 	}
 	return nil
+}
+
+// VolumeURL is where the catalog's volumev3 and block-storage lead.
+func (l *Lab) VolumeURL() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.st.VolumeURL
 }
 
 // PointCatalog changes where the catalog's volumev3 and block-storage lead; the URL may

@@ -39,7 +39,7 @@ enable_proxy_headers_parsing = true
 `
 
 // uwsgiConf follows Debian's own /etc/keystone/keystone-uwsgi.ini, but for lazy-apps: one
-// import for all workers halves the start. The chunked-input setting is understood in a
+// import for all workers halves the start (not for Nova, which connects as it starts). The chunked-input setting is understood in a
 // file only, not on the command line.
 const uwsgiConf = `[uwsgi]
 plugins = python3
@@ -48,7 +48,7 @@ wsgi-file = %[2]s
 processes = %[3]d
 threads = 1
 master = true
-lazy-apps = false
+lazy-apps = %[5]t
 thunder-lock = true
 enable-threads = true
 die-on-term = true
@@ -63,8 +63,13 @@ add-header = Connection: close
 procname-prefix-spaced = %[4]s
 `
 
-// workers of each of Keystone and Glance.
-const workers = 2
+// workers of a service's API.
+func workers(s Service) int {
+	if s == Cinder {
+		return 4
+	}
+	return 2
+}
 
 func (l *Lab) keystoneDir() string      { return filepath.Join(l.dir, "keystone") }
 func (l *Lab) keystoneConfPath() string { return filepath.Join(l.keystoneDir(), "keystone.conf") }
@@ -157,7 +162,7 @@ func (l *Lab) startKeystone(ctx context.Context) error {
 
 func (l *Lab) startUWSGI(ctx context.Context, s Service, port int, wsgi, probe string, env ...string) error {
 	ini := filepath.Join(l.dir, "run", string(s)+"-uwsgi.ini")
-	text := fmt.Sprintf(uwsgiConf, port, wsgi, workers, s)
+	text := fmt.Sprintf(uwsgiConf, port, wsgi, workers(s), s, s == Nova)
 	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil {
 		return err
 	}

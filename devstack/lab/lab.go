@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -109,6 +110,12 @@ func prepare(o Options) (*Lab, error) {
 		Name: o.Name, ID: id, Namespace: "vmt-" + o.Name + "-" + id, Created: time.Now().UTC(),
 		Services: services, Cache: cacheDir(o.TemplateDir), VolumeURL: o.VolumeURL,
 	}}
+	l.st.Computes = computes(o)
+	for _, h := range l.st.Computes {
+		if !nameRE.MatchString(h) {
+			return nil, fmt.Errorf("%w: compute host %q", ErrOptions, h)
+		}
+	}
 	if l.progress == nil {
 		l.progress = func(string, ...any) {}
 	}
@@ -138,6 +145,18 @@ func prepare(o Options) (*Lab, error) {
 	return l, nil
 }
 
+// computes are the hosts that Nova gets a compute service for.
+func computes(o Options) []string {
+	if o.Computes != nil {
+		return o.Computes
+	}
+	var out []string
+	for _, n := range o.Nodes {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
 func (l *Lab) up(ctx context.Context, o Options) error {
 	for _, d := range []string{"run", "log", "nodes", "tmp", "home"} {
 		if err := os.MkdirAll(filepath.Join(l.dir, d), 0o755); err != nil {
@@ -149,7 +168,7 @@ func (l *Lab) up(ctx context.Context, o Options) error {
 		return err
 	}
 	var err error
-	if len(o.Nodes) > 0 || o.Owned || o.Binary != "" {
+	if len(o.Nodes) > 0 || o.Owned || o.Binary != "" || slices.Contains(l.st.Services, Neutron) {
 		if l.st.Binary, err = l.findBinary(ctx, o.Binary); err != nil {
 			return err
 		}
@@ -165,9 +184,13 @@ func (l *Lab) up(ctx context.Context, o Options) error {
 	if err := l.makeNamespace(ctx); err != nil {
 		return err
 	}
+	nodes, err := l.registerAll(o.Nodes) // services may ask for their addresses
+	if err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.startServices(gctx) })
-	g.Go(func() error { return l.addNodes(gctx, o.Nodes) })
+	g.Go(func() error { return bootAll(gctx, nodes) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -71,18 +71,46 @@ func (l *Lab) inside(f func() error) error {
 	if sameFile("/proc/thread-self/ns/net", path) {
 		return f() // the whole process was started inside
 	}
+	return onThread(func() error {
+		if err := enter(path); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread of its own, whose namespaces f may change.
+func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, so no other goroutine
 		// ever runs in the wrong namespace.
 		runtime.LockOSThread()
-		if err := enter(path); err != nil {
-			done <- err
-			return
-		}
 		done <- f()
 	}()
 	return <-done
+}
+
+// mounted runs f in the laboratory's network namespace and in a mount namespace of its
+// own, in which dir is a mount point, bound to itself. The namespace ends with the last
+// process that f starts; the host's mount table never changes.
+func (l *Lab) mounted(dir string, f func() error) error {
+	return onThread(func() error {
+		if err := enter(netnsPath(l.st.Namespace)); err != nil {
+			return err
+		}
+		// A mount namespace needs a working directory of its own, which Go's threads share.
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return fmt.Errorf("make mount namespace: %w", err)
+		}
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", dir, err)
+		}
+		return f()
+	})
 }
 
 func enter(path string) error {

@@ -125,14 +125,27 @@ func (l *Lab) AddNode(ctx context.Context, s NodeSpec) (*Node, error) {
 
 // addNodes makes nodes and boots them side by side.
 func (l *Lab) addNodes(ctx context.Context, specs []NodeSpec) error {
+	nodes, err := l.registerAll(specs)
+	if err != nil {
+		return err
+	}
+	return bootAll(ctx, nodes)
+}
+
+// registerAll gives nodes their addresses.
+func (l *Lab) registerAll(specs []NodeSpec) ([]*Node, error) {
 	var nodes []*Node
 	for _, s := range specs {
 		n, err := l.register(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		nodes = append(nodes, n)
 	}
+	return nodes, nil
+}
+
+func bootAll(ctx context.Context, nodes []*Node) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, n := range nodes {
 		g.Go(func() error {

@@ -20,9 +20,13 @@ func (l *Lab) OpenStackEnv(account string) []string {
 	return []string{
 		"OS_AUTH_URL=" + l.KeystoneURL(), "OS_IDENTITY_API_VERSION=3", "OS_USERNAME=" + account, "OS_PASSWORD=" + Password,
 		"OS_PROJECT_NAME=" + account, "OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default", "OS_REGION_NAME=" + Region,
-		"OS_VOLUME_API_VERSION=3",
+		"OS_VOLUME_API_VERSION=3", "OS_COMPUTE_API_VERSION=2.90", // servers without a network need 2.37
 	}
 }
+
+// ExtensionDir is where the extension of the openstack command belongs, when it is
+// installed in the laboratory: the PYTHONPATH of a command that is to have it.
+func (l *Lab) ExtensionDir() string { return filepath.Join(l.dir, "client") }
 
 // OpenStack prepares Debian's openstack command for an account; run it with RunInside.
 // A clean environment keeps the caller's Python settings and proxies out.

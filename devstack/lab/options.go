@@ -9,18 +9,39 @@ import (
 // Service names one of the laboratory's servers.
 type Service string
 
-// The services of a laboratory. Glance needs Keystone; Keystone needs Postgres and
-// Memcached; Up adds what is needed.
+// The services of a laboratory; Up adds what the wanted ones need (see needs). Neutron
+// is a stub that has no networks; Nova's virtual machines are fakes.
 const (
 	Postgres  Service = "postgres"
 	Rabbit    Service = "rabbit"
 	Memcached Service = "memcached"
 	Keystone  Service = "keystone"
 	Glance    Service = "glance"
+	Placement Service = "placement"
+	Neutron   Service = "neutron"
+	Nova      Service = "nova"
+	// Cinder is the real one, to compare with: no part of AllServices, and beside the
+	// project's own API rather than in its place; PointCatalog with CinderURL turns to it.
+	Cinder Service = "cinder"
+	// Horizon is the dashboard: no part of AllServices, either.
+	Horizon Service = "horizon"
 )
 
-// AllServices are all services a laboratory can run.
-func AllServices() []Service { return []Service{Postgres, Rabbit, Memcached, Keystone, Glance} }
+// AllServices are all services a laboratory can run, in starting order.
+func AllServices() []Service { return append(BaseServices(), Placement, Neutron, Nova) }
+
+// BaseServices are those that the project itself works with.
+func BaseServices() []Service { return []Service{Postgres, Rabbit, Memcached, Keystone, Glance} }
+
+func knownServices() []Service { return append(AllServices(), Cinder, Horizon) }
+
+// needs are the services that a service can't do without.
+func needs(s Service) []Service {
+	return map[Service][]Service{
+		Keystone: {Postgres, Memcached}, Glance: {Keystone}, Placement: {Keystone}, Nova: {Rabbit, Glance, Placement, Neutron},
+		Cinder: {Rabbit, Glance}, Horizon: {Keystone},
+	}[s]
+}
 
 // Ports inside the namespace. They are the usual ones plus 20000, and the same in every
 // laboratory.
@@ -31,6 +52,11 @@ const (
 	PortMemcached  = 21211
 	PortKeystone   = 25000
 	PortGlance     = 29292
+	PortNova       = 28774
+	PortPlacement  = 28778
+	PortNeutron    = 29696
+	PortCinder     = 28776 // the real one
+	PortHorizon    = 20080
 	PortVolume     = 8776 // where the catalog says that the project's own API is
 	HostAddress    = "10.77.0.1"
 	Region         = "RegionOne"
@@ -60,6 +86,10 @@ type Options struct {
 	Services []Service
 	// Nodes to boot.
 	Nodes []NodeSpec
+	// Computes are the hosts that Nova has a compute service for; nil: every node. The
+	// service runs beside the other services and its virtual machines are fakes, but its
+	// connectors name the host, so a volume is really connected on the node of that name.
+	Computes []string
 	// Binary is the static vmthunder-lab program that becomes process 1 of the nodes.
 	// Empty: the running program if it is that, else it is built with the go command.
 	Binary string
@@ -137,19 +167,18 @@ func (s *NodeSpec) fill() error {
 
 // closure adds the services that the given ones need and puts them in starting order.
 func closure(in []Service) ([]Service, error) {
-	needs := map[Service][]Service{Keystone: {Postgres, Memcached}, Glance: {Keystone}}
 	want := map[Service]bool{}
 	var add func(Service) error
 	add = func(s Service) error {
 		known := false
-		for _, k := range AllServices() {
+		for _, k := range knownServices() {
 			known = known || k == s
 		}
 		if !known {
 			return fmt.Errorf("%w: unknown service %q", ErrOptions, s)
 		}
 		want[s] = true
-		for _, n := range needs[s] {
+		for _, n := range needs(s) {
 			if err := add(n); err != nil {
 				return err
 			}
@@ -162,7 +191,7 @@ func closure(in []Service) ([]Service, error) {
 		}
 	}
 	var out []Service
-	for _, s := range AllServices() {
+	for _, s := range knownServices() {
 		if want[s] {
 			out = append(out, s)
 		}

@@ -143,8 +143,10 @@ func (l *Lab) startPostgres(ctx context.Context) error {
 
 // superuser connects through the socket in the state directory, which needs no
 // namespace.
-func (l *Lab) superuser() (*sql.DB, error) {
-	return sql.Open("postgres", fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", l.pgDir(), PortPostgres))
+func (l *Lab) superuser() (*sql.DB, error) { return l.openDatabase("postgres") }
+
+func (l *Lab) openDatabase(name string) (*sql.DB, error) {
+	return sql.Open("postgres", fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", l.pgDir(), PortPostgres, name))
 }
 
 func ensureRole(ctx context.Context, db *sql.DB) error {

@@ -226,6 +226,7 @@ type spec struct {
 	dir  string
 	log  string // path of the file that takes stdout and stderr
 	cred *syscall.Credential
+	bind string // directory that is to be a mount point, see mounted; empty: none
 }
 
 func (l *Lab) pidFile(name string) string { return filepath.Join(l.dir, "run", name+".pid") }
@@ -256,7 +257,11 @@ func (l *Lab) startProc(s spec) (procID, error) {
 	cmd.Env, cmd.Dir = s.env, s.dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: s.cred}
-	if err := l.inside(cmd.Start); err != nil {
+	start := func() error { return l.inside(cmd.Start) }
+	if s.bind != "" {
+		start = func() error { return l.mounted(s.bind, cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return procID{}, fmt.Errorf("start %s: %w", s.name, err)
 	}
 	p, err := identify(cmd.Process.Pid)

@@ -14,7 +14,7 @@ import (
 )
 
 // serviceTimeout bounds the start of one service on a busy machine.
-const serviceTimeout = 2 * time.Minute
+const serviceTimeout = 4 * time.Minute
 
 // startServices starts what the laboratory was asked for, side by side where one does
 // not need the other.
@@ -57,13 +57,42 @@ func (l *Lab) startServices(ctx context.Context) error {
 	if want(Glance) {
 		after(Glance, databases)
 	}
+	if err := g.Wait(); err != nil || !want(Keystone) {
+		return err
+	}
+	if err := l.setupKeystone(ctx); err != nil {
+		return err
+	}
+	return l.startOpenStack(ctx)
+}
+
+// startOpenStack starts the services that are laid over Keystone, Glance and the broker.
+func (l *Lab) startOpenStack(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, s := range []Service{Placement, Neutron, Cinder, Horizon} {
+		if slices.Contains(l.st.Services, s) {
+			g.Go(func() error { return l.Start(gctx, s) })
+		}
+	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if want(Keystone) {
-		return l.setupKeystone(ctx)
+	if slices.Contains(l.st.Services, Nova) {
+		return l.Start(ctx, Nova)
 	}
 	return nil
+}
+
+// processes are the names of a service's processes in starting order; the one that the
+// service answers by comes last, and is called like it.
+func (l *Lab) processes(s Service) []string {
+	switch s {
+	case Nova:
+		return append(l.novaProcesses(), string(s))
+	case Cinder:
+		return []string{cinderScheduler, cinderVolume, string(s)}
+	}
+	return []string{string(s)}
 }
 
 // Start starts a service and waits until it answers. It is used after Stop, too: what
@@ -84,6 +113,16 @@ func (l *Lab) Start(ctx context.Context, s Service) error {
 		err = l.startKeystone(ctx)
 	case Glance:
 		err = l.startGlance(ctx)
+	case Placement:
+		err = l.startPlacement(ctx)
+	case Neutron:
+		err = l.startNeutron(ctx)
+	case Nova:
+		err = l.startNova(ctx)
+	case Cinder:
+		err = l.startCinder(ctx)
+	case Horizon:
+		err = l.startHorizon(ctx)
 	default:
 		err = fmt.Errorf("%w: unknown service", ErrOptions)
 	}
@@ -91,7 +130,18 @@ func (l *Lab) Start(ctx context.Context, s Service) error {
 		return fmt.Errorf("service %s: %w%s", s, err, tail(l.LogPath(string(s))))
 	}
 	l.progress("%s up in %.1f s", s, time.Since(start).Seconds())
-	return nil
+	return l.remember(s)
+}
+
+// remember that the laboratory has a service, though it may have been made without it.
+func (l *Lab) remember(s Service) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Contains(l.st.Services, s) {
+		return nil
+	}
+	l.st.Services = append(l.st.Services, s)
+	return l.save()
 }
 
 // Stop stops a service in good order, and by force after 10 s.
@@ -100,29 +150,46 @@ func (l *Lab) Stop(ctx context.Context, s Service) error {
 	if s == Postgres {
 		sig = syscall.SIGINT // "fast": ends the clients' sessions instead of waiting for them
 	}
-	return l.stopProc(ctx, string(s), sig, 10*time.Second)
+	return l.stopProcs(ctx, s, sig, 10*time.Second)
+}
+
+func (l *Lab) stopProcs(ctx context.Context, s Service, sig syscall.Signal, grace time.Duration) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, name := range l.processes(s) {
+		g.Go(func() error { return l.stopProc(ctx, name, sig, grace) })
+	}
+	return g.Wait()
 }
 
 // KillService is Stop without the good order. Not for Postgres, which then leaves
 // shared memory on the host: it gets SIGQUIT, its own way to crash.
 func (l *Lab) KillService(ctx context.Context, s Service) error {
 	if s == Postgres {
-		return l.stopProc(ctx, string(s), syscall.SIGQUIT, 5*time.Second)
+		return l.stopProcs(ctx, s, syscall.SIGQUIT, 5*time.Second)
 	}
-	return l.stopProc(ctx, string(s), syscall.SIGKILL, 0)
+	return l.stopProcs(ctx, s, syscall.SIGKILL, 0)
 }
 
 // Pause stops all processes of a service where they are (SIGSTOP): connections stay
 // open and nobody answers.
-func (l *Lab) Pause(s Service) error { return l.signalFamily(string(s), syscall.SIGSTOP) }
+func (l *Lab) Pause(s Service) error { return l.signalService(s, syscall.SIGSTOP) }
 
 // Resume ends Pause.
-func (l *Lab) Resume(s Service) error { return l.signalFamily(string(s), syscall.SIGCONT) }
+func (l *Lab) Resume(s Service) error { return l.signalService(s, syscall.SIGCONT) }
 
-// Running says whether a service's first process runs.
+// Running says whether the process that a service answers by runs.
 func (l *Lab) Running(s Service) bool {
 	_, ok := l.procOf(string(s))
 	return ok
+}
+
+func (l *Lab) signalService(s Service, sig syscall.Signal) error {
+	for _, name := range l.processes(s) {
+		if err := l.signalFamily(name, sig); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Lab) signalFamily(name string, sig syscall.Signal) error {

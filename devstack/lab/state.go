@@ -59,6 +59,7 @@ type state struct {
 	Owner     *procID     `json:"owner,omitempty"`
 	Services  []Service   `json:"services"`
 	Nodes     []nodeState `json:"nodes"`
+	Computes  []string    `json:"computes,omitempty"` // hosts of Nova's compute services
 	VolumeURL string      `json:"volume_url"`
 }
 

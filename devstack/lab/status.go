@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -44,8 +45,14 @@ type NodeStatus struct {
 func (l *Lab) Status(ctx context.Context) Status {
 	s := Status{Name: l.st.Name, Dir: l.dir, Namespace: l.st.Namespace, Created: l.st.Created, Processes: len(l.members())}
 	s.Owner, _ = l.Owner()
-	ports := map[Service]int{Postgres: PortPostgres, Rabbit: PortRabbit, Memcached: PortMemcached, Keystone: PortKeystone, Glance: PortGlance}
-	for _, name := range l.st.Services {
+	ports := map[Service]int{
+		Postgres: PortPostgres, Rabbit: PortRabbit, Memcached: PortMemcached, Keystone: PortKeystone, Glance: PortGlance,
+		Placement: PortPlacement, Neutron: PortNeutron, Nova: PortNova, Cinder: PortCinder,
+	}
+	l.mu.Lock()
+	services := slices.Clone(l.st.Services)
+	l.mu.Unlock()
+	for _, name := range services {
 		p, ok := l.procOf(string(name))
 		x := ServiceStatus{Name: name, Running: ok, Address: hostPort(ports[name]), Log: l.LogPath(string(name))}
 		if ok {

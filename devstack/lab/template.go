@@ -16,7 +16,7 @@ import (
 )
 
 // templateVersion is raised when what a template holds changes without a package doing so.
-const templateVersion = 1
+const templateVersion = 2
 
 const templateMark = "from-template"
 
@@ -30,14 +30,18 @@ func (l *Lab) fromTemplate() bool {
 // the packages that make databases.
 func (l *Lab) templateKey(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, "dpkg-query", "-W", "-f=${Package} ${Version} ${db:Status-Status}\n",
-		"postgresql-*", "python3-keystone", "python3-glance", "python3-glance-store", "python3-oslo.db", "python3-alembic")
+		"postgresql-*", "python3-keystone", "python3-glance", "python3-glance-store", "python3-placement", "python3-nova", "python3-oslo.db", "python3-alembic")
 	cmd.Env = cleanEnv("/root")
 	out, err := cmd.Output()
 	if err != nil && len(out) == 0 {
 		return "", fmt.Errorf("dpkg-query: %w", err)
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, templateVersion, l.KeystoneURL(), Password, DatabaseUser, accounts(), slices.Contains(l.st.Services, Glance))
+	fmt.Fprintln(h, templateVersion, l.KeystoneURL(), Password, DatabaseUser, accounts(), slices.Contains(l.st.Services, Glance),
+		slices.Contains(l.st.Services, Placement), slices.Contains(l.st.Services, Nova))
+	if slices.Contains(l.st.Services, Cinder) {
+		fmt.Fprintln(h, Cinder, cinderVersion(ctx))
+	}
 	lines := strings.Split(string(out), "\n")
 	slices.Sort(lines)
 	for _, s := range lines {
@@ -93,13 +97,19 @@ func (l *Lab) makeTemplate(ctx context.Context, dir string) error {
 		return err
 	}
 	t, err := Up(ctx, Options{
-		Name: "template", StateDir: state, Services: withoutRabbit(l.st.Services), TemplateDir: "none", Progress: l.progress,
+		Name: "template", StateDir: state, Services: withDatabases(l.st.Services), TemplateDir: "none", Progress: l.progress,
 	})
 	if err != nil {
 		return err
 	}
+	if slices.Contains(l.st.Services, Cinder) {
+		err = t.initCinder(ctx)
+	}
+	if err == nil && slices.Contains(l.st.Services, Nova) {
+		err = t.initNova(ctx)
+	}
 	stop := func() error {
-		for _, s := range []Service{Glance, Keystone, Postgres} {
+		for _, s := range []Service{Placement, Glance, Keystone, Postgres} {
 			if err := t.Stop(ctx, s); err != nil {
 				return err
 			}
@@ -114,15 +124,19 @@ func (l *Lab) makeTemplate(ctx context.Context, dir string) error {
 		}
 		return os.Rename(dir+".new", dir)
 	}
-	err = stop()
+	if err == nil {
+		err = stop()
+	}
 	if derr := t.Down(context.WithoutCancel(ctx)); err == nil {
 		err = derr
 	}
 	return err
 }
 
-func withoutRabbit(in []Service) []Service {
-	return slices.DeleteFunc(slices.Clone(in), func(s Service) bool { return s == Rabbit })
+// withDatabases are the services that make databases when they start. Nova's and the real
+// Cinder's are made without them, which spares a broker.
+func withDatabases(in []Service) []Service {
+	return slices.DeleteFunc(slices.Clone(in), func(s Service) bool { return slices.Contains([]Service{Rabbit, Neutron, Nova, Cinder}, s) })
 }
 
 // copyTree copies the content of a directory with owners and modes, by reference where

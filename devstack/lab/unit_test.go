@@ -61,7 +61,9 @@ func TestClosure(t *testing.T) {
 		{nil, nil},
 		{[]Service{Rabbit}, []Service{Rabbit}},
 		{[]Service{Keystone}, []Service{Postgres, Memcached, Keystone}},
+		{[]Service{Cinder}, []Service{Postgres, Rabbit, Memcached, Keystone, Glance, Cinder}},
 		{[]Service{Glance, Rabbit, Glance}, []Service{Postgres, Rabbit, Memcached, Keystone, Glance}},
+		{[]Service{Nova}, []Service{Postgres, Rabbit, Memcached, Keystone, Glance, Placement, Neutron, Nova}},
 	} {
 		got, err := closure(c.in)
 		if d := cmp.Diff(c.want, got); d != "" || err != nil {
@@ -70,6 +72,23 @@ func TestClosure(t *testing.T) {
 	}
 	if _, err := closure([]Service{"mysql"}); !errors.Is(err, ErrOptions) {
 		t.Errorf("unknown service: %v", err)
+	}
+}
+
+func TestComputes(t *testing.T) {
+	nodes := []NodeSpec{{Name: "origin"}, {Name: "node1"}}
+	for _, c := range []struct {
+		o    Options
+		want []string
+	}{
+		{Options{}, nil},
+		{Options{Nodes: nodes}, []string{"origin", "node1"}},
+		{Options{Nodes: nodes, Computes: []string{"node1", "elsewhere"}}, []string{"node1", "elsewhere"}},
+		{Options{Nodes: nodes, Computes: []string{}}, []string{}},
+	} {
+		if d := cmp.Diff(c.want, computes(c.o)); d != "" {
+			t.Errorf("%+v: %s", c.o, d)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/driver"
+	"github.com/vmthunder/vmthunder/driver/internal/keylock"
 	"github.com/vmthunder/vmthunder/driver/stack"
 )
 
@@ -25,6 +26,8 @@ type Drivers struct {
 	Images    driver.ImageStore // nil on a node that is no origin
 	// ReadBytes that a block device has served since it was made.
 	ReadBytes func(path string) (int64, error)
+	// Size of a block device in bytes, as the kernel has it now; it is not opened.
+	Size func(major, minor uint32) (int64, error)
 	// Number is the major:minor of a block device's node.
 	Number func(path string) (string, error)
 }
@@ -80,12 +83,18 @@ type Agent struct {
 	workers  sync.WaitGroup
 	ensured  map[string]string
 	gone     map[string]bool
+	copied   map[string]bool
 	changed  chan struct{} // closed and made anew whenever a group has finished a pass
 	poolErr  error
 	poolUUID string
 
+	still keylock.Locks // of volumes, by id: whoever changes or holds up their devices
+
 	opened    chan struct{} // closed when the pool was tried for the first time; groups wait for it
 	reportNow chan struct{}
+	news      int // changes that the control plane should hear of, so far
+	told      int // of those, how many it has heard of, in a report or in an answer
+	asked     int // answers that are being waited for
 }
 
 // New returns an agent; nothing happens before Run.
@@ -98,6 +107,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		leaving:   map[string]<-chan struct{}{},
 		ensured:   map[string]string{},
 		gone:      map[string]bool{},
+		copied:    map[string]bool{},
 		changed:   make(chan struct{}),
 		opened:    make(chan struct{}),
 		reportNow: make(chan struct{}, 1),
@@ -149,13 +159,18 @@ func (a *Agent) prune(ctx context.Context) {
 	}
 }
 
-// Apply takes a document, unless a newer one was taken before, and returns what is
-// seen when the volumes named in wait are as their document wants them or can't be,
-// or ctx ends, whichever is first.
+// Apply takes a document and returns what is seen when the volumes named in wait are as their
+// document wants them or can't be, or ctx ends, whichever is first. The caller takes that for
+// a report.
 func (a *Agent) Apply(ctx context.Context, doc model.Desired, wait []string) (model.Observed, error) {
-	if err := a.take(doc); err != nil {
+	began := time.Now()
+	if err := a.Take(doc); err != nil {
 		return model.Observed{}, err
 	}
+	defer func() {
+		a.log.WithField("volumes", wait).WithField("took", time.Since(began)).Debug("document applied")
+	}()
+	defer a.beAsked()()
 	for {
 		a.mu.Lock()
 		changed, stopping := a.changed, a.run.Done()
@@ -176,13 +191,14 @@ func (a *Agent) Apply(ctx context.Context, doc model.Desired, wait []string) (mo
 	// What is seen is told even if it took too long; looking is bounded all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
 	defer cancel()
-	return a.Observe(ctx), nil
+	return a.tell(ctx), nil
 }
 
 var errStopping = errors.New("the agent does not run yet, or is stopping")
 
-// take makes doc the document, and starts, wakes and stops groups accordingly.
-func (a *Agent) take(doc model.Desired) error {
+// Take makes doc the document, unless a newer one was taken before, and starts, wakes and stops
+// groups accordingly. It does not wait for them.
+func (a *Agent) Take(doc model.Desired) error {
 	if doc.Schema != model.DesiredSchema {
 		return fmt.Errorf("document of schema %d: this agent takes %d; upgrade the older side", doc.Schema, model.DesiredSchema)
 	}
@@ -279,6 +295,9 @@ func (a *Agent) announce(report bool) {
 }
 
 func (a *Agent) askReport() {
+	a.mu.Lock()
+	a.news++
+	a.mu.Unlock()
 	select {
 	case a.reportNow <- struct{}{}:
 	default:

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -81,13 +82,14 @@ type control struct {
 	mu      sync.Mutex
 	reports []model.Observed
 	times   []time.Time
+	heard   model.Observed // last, in a report or in an answer that was waited for
 	answer  func(model.Observed) (*model.Desired, error)
 }
 
 func (c *control) Report(_ context.Context, o model.Observed) (*model.Desired, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reports = append(c.reports, o)
+	c.reports, c.heard = append(c.reports, o), o
 	c.times = append(c.times, time.Now())
 	if c.answer != nil {
 		return c.answer(o)
@@ -106,10 +108,7 @@ func (c *control) take() ([]model.Observed, []time.Time) {
 func (c *control) last() model.Observed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.reports) == 0 {
-		return model.Observed{}
-	}
-	return c.reports[len(c.reports)-1]
+	return c.heard
 }
 
 func newBed(t tb) *bed {
@@ -143,6 +142,16 @@ func (b *bed) add(name string, i int) *node {
 				return 0, driver.ErrNotFound
 			}
 			return 4096, nil
+		},
+		Size: func(major, minor uint32) (int64, error) {
+			all, err := n.dm.List(context.Background(), "")
+			for _, d := range all {
+				if d.Major == major && d.Minor == minor {
+					t, err := n.dm.Table(context.Background(), d.Name)
+					return int64(t.Sectors()) * 512, err
+				}
+			}
+			return 0, errors.Join(err, driver.ErrNotFound)
 		},
 		Number: func(path string) (string, error) {
 			number, err := n.devs.Number(path)
@@ -253,6 +262,15 @@ func (n *node) apply(images []model.DesiredImage, volumes []model.DesiredVolume,
 	return n.applyDoc(n.doc(images, volumes), wait...)
 }
 
+// take gives a document of the next generation to the agent, and does not wait.
+func (n *node) take(images []model.DesiredImage, volumes []model.DesiredVolume) {
+	n.bed.t.Helper()
+	n.gen++
+	if err := n.agent.Take(n.doc(images, volumes)); err != nil {
+		n.bed.t.Fatalf("document for %s: %v", n.name, err)
+	}
+}
+
 func (n *node) doc(images []model.DesiredImage, volumes []model.DesiredVolume) model.Desired {
 	return model.Desired{Schema: model.DesiredSchema, Host: n.name, Generation: n.gen, Images: images, Volumes: volumes}
 }
@@ -265,6 +283,9 @@ func (n *node) applyDoc(doc model.Desired, wait ...string) model.Observed {
 	if err != nil {
 		n.bed.t.Fatalf("apply on %s: %v", n.name, err)
 	}
+	n.control.mu.Lock()
+	n.control.heard = o
+	n.control.mu.Unlock()
 	return o
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/driver"
@@ -12,7 +13,25 @@ import (
 
 // execute does one step; pool is the one that the document speaks of.
 func (g *group) execute(ctx context.Context, s stack.Step, pool string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	began := time.Now()
+	err := g.do(ctx, s, pool)
+	g.log.WithField("step", s.String()).WithField("took", time.Since(began)).Debug("step ended")
+	return err
+}
+
+func (g *group) do(ctx context.Context, s stack.Step, pool string) error {
 	d := g.a.d
+	if s.VolumeID != "" {
+		// A copy that is being taken of it holds its devices up.
+		unlock, err := g.a.still.Acquire(ctx, s.VolumeID)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 	g.log.WithField("step", s.String()).Debug("step")
 	switch s.Op {
 	case stack.OpImport:
@@ -50,6 +69,12 @@ func (g *group) execute(ctx context.Context, s stack.Step, pool string) error {
 	case stack.OpCreateThin:
 		g.a.setGone(s.VolumeID, false)
 		return d.Pool.CreateThin(ctx, s.Thin)
+	case stack.OpCopyThin:
+		return g.a.copyThin(ctx, s)
+	case stack.OpGrowThin:
+		return d.Pool.Grow(ctx, s.Name, s.Thin, s.Sectors)
+	case stack.OpReload:
+		return d.DM.Reload(ctx, s.Name, s.Table, driver.ReloadOptions{ReadOnly: s.ReadOnly})
 	case stack.OpActivate:
 		_, err := d.Pool.Activate(ctx, s.Name, driver.DeviceUUID(s.Name), s.Thin, s.Sectors)
 		return err
@@ -228,6 +253,7 @@ func (a *Agent) setGone(id string, gone bool) {
 		delete(a.gone, id)
 		return
 	}
+	delete(a.copied, id)
 	a.gone[id] = true
 }
 

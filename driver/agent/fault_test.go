@@ -98,6 +98,16 @@ func changes() []change {
 		{"build a relay", "a", nothing, relay(1, "origin")},
 		{"build a root", "origin", func(*bed) model.Desired { return doc("origin", 1, nil, nil) }, root},
 		{"exchange the parent", "a", relay(1, "origin"), relay(2, "c")},
+		{"copy", "a", relay(1, "origin"), func(b *bed) model.Desired {
+			return doc("a", 2, images(b.relay("a", "origin", []string{"c"}, "b", "c")), volumes(
+				made(volume(volA, 20, "b")), made(blank(volC, 21)),
+				in(model.Inactive, copied(volume(snapA, 30), 20)), copied(volume(volB, 31), 20),
+				in(model.Inactive, copied(blank(snapC, 32), 21)), copied(blank(volD, 33), 21)))
+		}},
+		{"grow", "a", relay(1, "origin"), func(b *bed) model.Desired {
+			return doc("a", 2, images(b.relay("a", "origin", []string{"c"}, "b", "c")), volumes(
+				larger(made(volume(volA, 20, "b"))), larger(made(blank(volC, 21)))))
+		}},
 		{"make inactive", "a", relay(1, "origin"), func(b *bed) model.Desired {
 			return doc("a", 2, images(b.relay("a", "origin", nil)), volumes(made(in(model.Inactive, volume(volA, 20))), made(in(model.Inactive, blank(volC, 21)))))
 		}},
@@ -184,7 +194,7 @@ func TestEveryCrashPoint(t *testing.T) {
 
 func TestTornDownLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, c := range changes()[4:] {
+		for _, c := range changes()[6:] {
 			got, _ := carry(t, c, -1, 0)
 			if want := "device vmthunder-pool\ndevice vmthunder-pool-data\ndevice vmthunder-pool-meta\nthins []"; got != want {
 				t.Errorf("%s: left\n%s", c.name, got)

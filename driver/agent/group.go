@@ -189,16 +189,17 @@ func (g *group) pass(ctx context.Context) (again bool) {
 		}
 	}
 	volErr := map[string]error{}
-	moved := g.volumes(ctx, w.pool, version, down, volErr)
+	seen := &sight{a: g.a, image: imageIn(w)}
+	moved := g.volumes(ctx, w.pool, version, down, seen, volErr)
 	var imageErr error
 	if w.image != nil {
 		var did bool
 		built := len(up) == 0
-		did, imageErr = g.image(ctx, *w.image, w.pool, func() {
+		did, imageErr = g.image(ctx, *w.image, w.pool, seen, func() {
 			// Volumes are built as soon as the image can be read, before what nobody waits for.
 			if !built {
 				built = true
-				moved = g.volumes(ctx, w.pool, version, up, volErr) || moved
+				moved = g.volumes(ctx, w.pool, version, up, seen, volErr) || moved
 			}
 		})
 		moved = moved || did
@@ -206,7 +207,7 @@ func (g *group) pass(ctx context.Context) (again bool) {
 			moved = g.held(version, up, imageErr, volErr) || moved
 		}
 	} else {
-		moved = g.volumes(ctx, w.pool, version, up, volErr) || moved
+		moved = g.volumes(ctx, w.pool, version, up, seen, volErr) || moved
 	}
 
 	settled := imageErr == nil && len(volErr) == 0
@@ -236,6 +237,39 @@ func (g *group) pass(ctx context.Context) (again bool) {
 	return again
 }
 
+// sight is what a pass has seen of the node. A plan for a volume speaks of nothing but the
+// volume's own things, and one for an image of nothing but the image's, so what was done for
+// volumes does not make it old; what was done for the image does.
+type sight struct {
+	a      *Agent
+	image  string // "" of a blank volume
+	actual *stack.Actual
+}
+
+func (s *sight) look(ctx context.Context) (stack.Actual, error) {
+	if s.actual != nil {
+		return *s.actual, nil
+	}
+	actual, err := s.a.look(ctx, s.image)
+	if err == nil {
+		s.actual = &actual
+	}
+	return actual, err
+}
+
+func (s *sight) forget() { s.actual = nil }
+
+// imageIn is the id of the image that a group's work is about, "" for a blank volume.
+func imageIn(w work) string {
+	if w.image != nil {
+		return w.image.ID
+	}
+	for _, v := range w.volumes {
+		return v.ImageID
+	}
+	return ""
+}
+
 // held says of volumes that could not be begun because of their image why that is.
 func (g *group) held(version int, vs []model.DesiredVolume, imageErr error, errs map[string]error) (news bool) {
 	if imageErr == nil {
@@ -250,13 +284,13 @@ func (g *group) held(version int, vs []model.DesiredVolume, imageErr error, errs
 
 // image looks, plans and does until nothing is left to do for the image. ready is
 // called in every round in which its page layer stands.
-func (g *group) image(ctx context.Context, d model.DesiredImage, pool string, ready func()) (moved bool, err error) {
+func (g *group) image(ctx context.Context, d model.DesiredImage, pool string, seen *sight, ready func()) (moved bool, err error) {
 	last := ""
 	for range maxRounds {
 		if err := ctx.Err(); err != nil {
 			return moved, err
 		}
-		actual, err := g.a.look(ctx, d.ID)
+		actual, err := seen.look(ctx)
 		if err != nil {
 			return moved, err
 		}
@@ -274,6 +308,7 @@ func (g *group) image(ctx context.Context, d model.DesiredImage, pool string, re
 		last = s
 		_, reads := actual.Parent(d.ID)
 		g.setBeside(reads)
+		seen.forget()
 		for _, s := range steps {
 			if err := g.execute(ctx, s, pool); err != nil {
 				return moved, fmt.Errorf("%s: %w", s, err)
@@ -299,12 +334,11 @@ func (g *group) waits(d model.DesiredImage, a stack.Actual) error {
 }
 
 // volumes plans and does for each volume; the failure of one does not hold up the others.
-func (g *group) volumes(ctx context.Context, pool string, version int, vs []model.DesiredVolume, errs map[string]error) (moved bool) {
+func (g *group) volumes(ctx context.Context, pool string, version int, vs []model.DesiredVolume, seen *sight, errs map[string]error) (moved bool) {
 	if len(vs) == 0 {
 		return false
 	}
-	image := vs[0].ImageID
-	actual, err := g.a.look(ctx, image)
+	actual, err := seen.look(ctx)
 	for _, v := range vs {
 		e := err
 		if e == nil {

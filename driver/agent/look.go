@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/vmthunder/vmthunder/driver"
 	"github.com/vmthunder/vmthunder/driver/stack"
@@ -14,10 +15,12 @@ import (
 // look sees what stands on the node: everything under our names, and of the images
 // named their caches, page layers and files.
 func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error) {
+	began := time.Now()
+	defer func() { a.log.WithField("took", time.Since(began)).Debug("looked") }()
 	actual := stack.Actual{
 		Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]stack.Path{},
 		Caches: map[string]string{}, Pages: map[string]driver.LoopDevice{}, Files: map[string]driver.ImageFile{},
-		Ensured: map[string]string{}, Gone: map[string]bool{},
+		Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[string]bool{}, Sectors: map[string]uint64{},
 	}
 	devices, err := a.d.DM.List(ctx, driver.Prefix)
 	if err != nil {
@@ -25,6 +28,11 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	}
 	for _, d := range devices {
 		actual.Devices[d.Name] = d
+		if kind, _, part, ok := driver.ParseDevice(d.Name); ok && kind == "volume" && d.Live && (part == driver.PartVolume || part == driver.PartExport) {
+			if n, err := a.d.Size(d.Major, d.Minor); err == nil { // else it went away meanwhile
+				actual.Sectors[d.Name] = uint64(n) / stack.SectorBytes
+			}
+		}
 	}
 	targets, err := a.d.Target.List(ctx, driver.IQNPrefix)
 	if err != nil {
@@ -48,6 +56,7 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	defer a.mu.Unlock()
 	maps.Copy(actual.Ensured, a.ensured)
 	maps.Copy(actual.Gone, a.gone)
+	maps.Copy(actual.Copied, a.copied)
 	return actual, nil
 }
 
@@ -82,10 +91,12 @@ func (a *Agent) lookImage(ctx context.Context, id string, actual *stack.Actual) 
 	name := driver.ImageDevice(id, driver.PartPath)
 	if d, ok := actual.Devices[name]; ok && d.Live {
 		path, err := a.path(ctx, name)
-		if err != nil {
+		switch {
+		case err == nil:
+			actual.Paths[id] = path
+		case !errors.Is(err, driver.ErrNotFound): // which is one that went away meanwhile
 			return err
 		}
-		actual.Paths[id] = path
 	}
 	cache, err := a.d.Cache.Find(ctx, id)
 	if a.d.Cache.Name() == "none" {

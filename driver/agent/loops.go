@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/driver"
 )
 
@@ -24,7 +25,7 @@ func (a *Agent) reportLoop(ctx context.Context) {
 	for {
 		began := time.Now()
 		one, cancel := context.WithTimeout(ctx, reportTimeout)
-		doc, err := a.control.Report(one, a.Observe(one))
+		doc, err := a.control.Report(one, a.tell(one))
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -36,15 +37,19 @@ func (a *Agent) reportLoop(ctx context.Context) {
 		}
 		lost = err != nil
 		if doc != nil {
-			if err := a.take(*doc); err != nil && ctx.Err() == nil {
+			if err := a.Take(*doc); err != nil && ctx.Err() == nil {
 				a.log.WithError(err).Error("the document can't be taken")
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-a.reportNow:
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				due = true
+			case <-a.reportNow:
+				due = !a.answered(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -54,6 +59,53 @@ func (a *Agent) reportLoop(ctx context.Context) {
 		select {
 		case <-a.reportNow: // what was asked for meanwhile is in the next one
 		default:
+		}
+	}
+}
+
+// tell is Observe for somebody who hears of all that it tells.
+func (a *Agent) tell(ctx context.Context) model.Observed {
+	a.mu.Lock()
+	news := a.news
+	a.mu.Unlock()
+	o := a.Observe(ctx)
+	a.mu.Lock()
+	a.told = max(a.told, news)
+	a.mu.Unlock()
+	return o
+}
+
+// beAsked notes that an answer is waited for, until the function that it returns is called.
+func (a *Agent) beAsked() (done func()) {
+	a.mu.Lock()
+	a.asked++
+	a.mu.Unlock()
+	return func() {
+		a.mu.Lock()
+		a.asked--
+		a.mu.Unlock()
+		a.announce(false)
+	}
+}
+
+// answered lets answers that are waited for go first, but not for long, and tells whether
+// they have told all the news: the control plane takes an answer for a report.
+func (a *Agent) answered(ctx context.Context) bool {
+	limit := time.NewTimer(reportGap)
+	defer limit.Stop()
+	for {
+		a.mu.Lock()
+		told, asked, changed := a.told == a.news, a.asked, a.changed
+		a.mu.Unlock()
+		if told || asked == 0 {
+			return told
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			return false
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

@@ -170,16 +170,20 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 	stands := len(volumes[d.ID]) > 0
 	dev, ok := actual.Devices[name]
 	cow, cowStands := actual.Devices[driver.VolumeDevice(d.ID, driver.PartCow)]
-	o.Materialized = o.Materialized || (cowStands && cow.Live)
+	o.Materialized = o.Materialized || (cowStands && cow.Live) || actual.Copied[d.ID]
+	copying := d.SourceThin != 0 && !o.Materialized
 	switch {
 	case d.State == model.Absent && !stands && actual.Gone[d.ID]:
 		o.State = model.DeviceAbsent
-	case d.State == model.Inactive && !stands:
+	case copying && hopeless(err):
+		o.State = model.DeviceError
+	case d.State == model.Inactive && !stands && !copying:
 		o.State = model.DeviceInactive
 	case d.State == model.Present && hopeless(err):
 		o.State = model.DeviceError
 	case d.State == model.Present && ok && dev.Live && !dev.Suspended && err == nil && len(a.host.Volume(d, actual)) == 0:
 		o.State, o.Device = model.DeviceReady, "/dev/mapper/"+name
+		o.Bytes = int64(actual.Sectors[name]) * stack.SectorBytes
 	}
 	if t, ok := actual.Targets[driver.VolumeIQN(a.cfg.Host, d.ID)]; ok {
 		o.Exported, o.LUN, o.Hosts = true, t.LUN, t.ACLs

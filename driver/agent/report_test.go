@@ -1,9 +1,11 @@
 package agent_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,7 @@ func TestReportsDoNotStorm(t *testing.T) {
 		}
 		// The first change is told at once.
 		began := time.Now()
-		n.apply(nil, volumes(blank(volC, 20)), volC)
+		n.take(nil, volumes(blank(volC, 20)))
 		synctest.Wait()
 		r, at := n.control.take()
 		if len(r) != 1 || !r[0].Settled || at[0] != began {
@@ -30,7 +32,7 @@ func TestReportsDoNotStorm(t *testing.T) {
 		// Changes by the dozen are told a few times a second, the last one without delay.
 		for i := range 100 {
 			state := []model.Presence{model.Inactive, model.Present}[i%2]
-			n.apply(nil, volumes(in(state, blank(volC, 20))), volC)
+			n.take(nil, volumes(in(state, blank(volC, 20))))
 			later(10 * time.Millisecond)
 		}
 		last := time.Now()
@@ -49,6 +51,49 @@ func TestReportsDoNotStorm(t *testing.T) {
 		}
 		if o := r[len(r)-1]; o.Volume(volC).State != model.DeviceReady || !o.Settled || o.Generation != n.gen {
 			t.Errorf("the last report: settled %v, generation %d, %+v", o.Settled, o.Generation, o.Volumes)
+		}
+	})
+}
+
+// What an answer has told is not reported once more, until the next report is due anyway. What
+// it has not told is, also while an answer is waited for.
+func TestAnswersCountAsReports(t *testing.T) {
+	run(t, func(t *testing.T, b *bed) {
+		n := b.nodes["a"]
+		n.start()
+		later(7 * time.Second)
+		n.control.take()
+		if o := n.apply(nil, volumes(blank(volC, 20)), volC); !o.Settled || o.Volume(volC).State != model.DeviceReady {
+			t.Errorf("the answer: settled %v, %+v", o.Settled, o.Volumes)
+		}
+		later(2 * time.Second)
+		if r, _ := n.control.take(); len(r) != 0 {
+			t.Errorf("%d reports of what was answered", len(r))
+		}
+		later(5 * time.Second)
+		if r, _ := n.control.take(); len(r) != 1 || r[0].Volume(volC).State != model.DeviceReady {
+			t.Errorf("%d reports in an interval", len(r))
+		}
+		began := time.Now()
+		n.take(nil, volumes(in(model.Inactive, blank(volC, 20))))
+		synctest.Wait()
+		if r, at := n.control.take(); len(r) != 1 || at[0] != began || r[0].Volume(volC).State != model.DeviceInactive {
+			t.Errorf("%d reports of a change that nobody waits for, at %v", len(r), at)
+		}
+
+		later(3 * time.Second)
+		n.control.take()
+		n.gen++
+		d := n.doc(images(b.relay("a", "b", nil)), volumes(volume(volA, 21))) // b is no parent
+		ctx, cancel := context.WithCancel(t.Context())
+		var answer sync.WaitGroup
+		answer.Go(func() { _, _ = n.agent.Apply(ctx, d, []string{volA}) })
+		later(300 * time.Millisecond)
+		r, _ := n.control.take()
+		cancel()
+		answer.Wait()
+		if len(r) == 0 || !strings.Contains(r[len(r)-1].Volume(volA).Error, "can't be read") {
+			t.Errorf("%d reports of what an answer waits for", len(r))
 		}
 	})
 }

@@ -127,6 +127,14 @@ func (p tapPool) Activate(ctx context.Context, name, uuid string, id uint32, sec
 	return out, err
 }
 
+func (p tapPool) SnapThin(ctx context.Context, id, origin uint32) error {
+	return p.t.do(ctx, "pool.snap", func() error { return p.Pool.SnapThin(ctx, id, origin) })
+}
+
+func (p tapPool) Grow(ctx context.Context, name string, id uint32, sectors uint64) error {
+	return p.t.do(ctx, "pool.grow "+name, func() error { return p.Pool.Grow(ctx, name, id, sectors) })
+}
+
 func (p tapPool) Deactivate(ctx context.Context, name string) error {
 	return p.t.do(ctx, "pool.deactivate "+name, func() error { return p.Pool.Deactivate(ctx, name) })
 }
@@ -230,15 +238,24 @@ func (x *tapTarget) Ensure(ctx context.Context, want driver.Target) (out driver.
 	err = x.t.do(ctx, "target.ensure "+want.IQN, func() error {
 		x.mu.Lock()
 		defer x.mu.Unlock()
+		var claimed io.Closer
 		if x.held[want.IQN] == nil {
 			h, err := x.devs.Claim(want.Device)
 			if err != nil {
 				return err
 			}
-			x.held[want.IQN] = h
+			claimed = h
 		}
-		out, err = x.Target.Ensure(ctx, want)
-		return err
+		if out, err = x.Target.Ensure(ctx, want); err != nil {
+			if claimed != nil {
+				_ = claimed.Close() // a helper undoes what it has begun
+			}
+			return err
+		}
+		if claimed != nil {
+			x.held[want.IQN] = claimed
+		}
+		return nil
 	})
 	return out, err
 }

@@ -126,3 +126,27 @@ func TestRecorderAndCounting(t *testing.T) {
 		t.Error("a new recorder is not empty")
 	}
 }
+
+func TestTraced(t *testing.T) {
+	var told []string
+	tr := Traced{Runner: Exec{}, Ended: func(c Cmd, took time.Duration, err error) {
+		if took <= 0 {
+			t.Errorf("%s took %s", c, took)
+		}
+		told = append(told, c.String())
+		if err != nil {
+			told = append(told, "failed")
+		}
+	}}
+	res, err := tr.Run(t.Context(), sh("echo out"))
+	if err != nil || string(res.Stdout) != "out\n" {
+		t.Errorf("%q %v", res.Stdout, err)
+	}
+	var exit *ExitError
+	if _, err := tr.Run(t.Context(), sh("exit 3")); !errors.As(err, &exit) {
+		t.Errorf("got %v", err)
+	}
+	if got := strings.Join(told, ";"); got != "sh -c echo out;sh -c exit 3;failed" {
+		t.Errorf("told %q", got)
+	}
+}

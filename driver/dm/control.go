@@ -18,7 +18,7 @@ import (
 
 const (
 	controlPath = "/dev/mapper/control"
-	firstBuffer = 16 << 10 // bytes; grown while the kernel says that it is too small
+	firstBuffer = 16 << 10 // bytes of an answer that is a list; grown while the kernel says that it is too small
 	lastBuffer  = 64 << 20
 )
 
@@ -29,18 +29,28 @@ func (m *Mapper) control(ctx context.Context) (*os.File, error) {
 	if m.ctl != nil {
 		return m.ctl, nil
 	}
-	f, err := os.OpenFile(controlPath, os.O_RDWR, 0)
+	f, err := openControl()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
 		if e := m.probe(ctx, "dm-mod"); e != nil {
 			return nil, fmt.Errorf("%s: the kernel module dm-mod can't be loaded: %w: %w", controlPath, e, driver.ErrUnavailable)
 		}
-		f, err = os.OpenFile(controlPath, os.O_RDWR, 0)
+		f, err = openControl()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("device-mapper: %w: %w", err, driver.ErrUnavailable)
 	}
 	m.ctl = f
 	return f, nil
+}
+
+// openControl opens the control device to be blocked upon. os.OpenFile would have it polled,
+// and Fd then changes it back and forth around each ioctl.
+func openControl() (*os.File, error) {
+	fd, err := unix.Open(controlPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: controlPath, Err: err}
+	}
+	return os.NewFile(uintptr(fd), controlPath), nil
 }
 
 // Close lets go of the kernel's control device. The Mapper can be used again.
@@ -55,6 +65,15 @@ func (m *Mapper) Close() error {
 	return err
 }
 
+// lists tells whether the kernel answers cmd with more than a header.
+func lists(cmd uint) bool {
+	switch cmd {
+	case unix.DM_LIST_DEVICES, unix.DM_TABLE_STATUS, unix.DM_TABLE_DEPS, unix.DM_TARGET_MSG, unix.DM_LIST_VERSIONS:
+		return true
+	}
+	return false
+}
+
 // call does one ioctl. A command that answers with a list is repeated with a
 // larger buffer while the kernel says that its answer does not fit.
 func (m *Mapper) call(ctx context.Context, cmd uint, h header, payload []byte) (header, []byte, error) {
@@ -65,7 +84,11 @@ func (m *Mapper) call(ctx context.Context, cmd uint, h header, payload []byte) (
 	if err != nil {
 		return header{}, nil, err
 	}
-	for size := firstBuffer; ; size *= 4 {
+	size := headerLen
+	if lists(cmd) {
+		size = firstBuffer
+	}
+	for ; ; size *= 4 {
 		buf, err := h.marshal(payload, size)
 		if err != nil {
 			return header{}, nil, err

@@ -173,10 +173,12 @@ func (m *Mapper) Create(ctx context.Context, name string, t driver.Table, o driv
 	defer func() { err = undo.OnError(ctx, err) }()
 	undo.Add(func(ctx context.Context) error { return m.remove(ctx, name) })
 
-	if err := m.load(ctx, name, t, o.ReadOnly); err != nil {
+	why, done := watchKernelLog()
+	defer done()
+	if err := m.load(ctx, name, t, o.ReadOnly, why); err != nil {
 		return driver.Device{}, err
 	}
-	if h, err = m.resume(ctx, name); err != nil {
+	if h, err = m.resume(ctx, name, why); err != nil {
 		return driver.Device{}, err
 	}
 	if err := m.nodes.ensure(ctx, name, h.dev); err != nil {
@@ -213,8 +215,8 @@ func (m *Mapper) adopt(ctx context.Context, h header, t driver.Table, o driver.C
 	return m.device(h), nil
 }
 
-// load does DM_TABLE_LOAD, after modprobe if the kernel lacks something.
-func (m *Mapper) load(ctx context.Context, name string, t driver.Table, readOnly bool) error {
+// load does DM_TABLE_LOAD, after modprobe if the kernel lacks something. reason is watchKernelLog's.
+func (m *Mapper) load(ctx context.Context, name string, t driver.Table, readOnly bool, reason func() string) error {
 	if err := m.checkDevices(t); err != nil {
 		return fmt.Errorf("device-mapper: load %s: %w", name, err)
 	}
@@ -226,8 +228,6 @@ func (m *Mapper) load(ctx context.Context, name string, t driver.Table, readOnly
 	if readOnly {
 		h.flags = unix.DM_READONLY_FLAG
 	}
-	reason, done := watchKernelLog()
-	defer done()
 	_, _, err = m.call(ctx, unix.DM_TABLE_LOAD, h, payload)
 	if errors.Is(err, unix.EINVAL) {
 		again, missing := m.probeTable(ctx, t)

@@ -51,13 +51,17 @@ func (n nodes) ensure(ctx context.Context, name string, dev uint64) error {
 	// Made beside it and renamed, so that nobody sees a name without a node,
 	// and a node that is left from another device is replaced.
 	tmp := n.path("." + name + ".new")
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("device node of %s: %w", name, err)
+	err := unix.Mknod(tmp, unix.S_IFBLK|0o660, int(dev))
+	if errors.Is(err, unix.EEXIST) { // a crash left it
+		if err := os.Remove(tmp); err != nil {
+			return fmt.Errorf("device node of %s: %w", name, err)
+		}
+		err = unix.Mknod(tmp, unix.S_IFBLK|0o660, int(dev))
 	}
-	if err := unix.Mknod(tmp, unix.S_IFBLK|0o660, int(dev)); err != nil {
+	if err != nil {
 		return fmt.Errorf("make device node %s: %w", n.path(name), err)
 	}
-	if err := os.Rename(tmp, n.path(name)); err != nil {
+	if err := unix.Rename(tmp, n.path(name)); err != nil {
 		return fmt.Errorf("device node of %s: %w", name, errors.Join(err, os.Remove(tmp)))
 	}
 	return nil

@@ -25,10 +25,8 @@ func (m *Mapper) suspend(ctx context.Context, name string, o driver.ReloadOption
 }
 
 // resume does DM_DEV_SUSPEND without the suspend flag, which makes the inactive
-// table live if there is one.
-func (m *Mapper) resume(ctx context.Context, name string) (header, error) {
-	reason, done := watchKernelLog()
-	defer done()
+// table live if there is one. reason is watchKernelLog's.
+func (m *Mapper) resume(ctx context.Context, name string, reason func() string) (header, error) {
 	h, _, err := m.call(ctx, unix.DM_DEV_SUSPEND, header{name: name}, nil)
 	var errno unix.Errno
 	if errors.As(err, &errno) && errno != unix.ENXIO {
@@ -59,7 +57,9 @@ func (m *Mapper) Resume(ctx context.Context, name string) error {
 		return err
 	}
 	defer m.names.lock(name)()
-	h, err := m.resume(ctx, name)
+	why, done := watchKernelLog()
+	defer done()
+	h, err := m.resume(ctx, name, why)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,9 @@ func (m *Mapper) Reload(ctx context.Context, name string, t driver.Table, o driv
 	if err != nil {
 		return err
 	}
-	if err := m.load(ctx, name, t, o.ReadOnly); err != nil {
+	why, done := watchKernelLog()
+	defer done()
+	if err := m.load(ctx, name, t, o.ReadOnly, why); err != nil {
 		return err
 	}
 	var undo driver.Undo
@@ -95,8 +97,8 @@ func (m *Mapper) Reload(ctx context.Context, name string, t driver.Table, o driv
 		return err
 	}
 	wasReadOnly := h.flags&unix.DM_READONLY_FLAG != 0
-	undo.Add(func(ctx context.Context) error { return m.putBack(ctx, name, old, wasReadOnly) })
-	if h, err = m.resume(ctx, name); err != nil {
+	undo.Add(func(ctx context.Context) error { return m.putBack(ctx, name, old, wasReadOnly, why) })
+	if h, err = m.resume(ctx, name, why); err != nil {
 		return err
 	}
 	return m.nodes.ensure(ctx, name, h.dev)
@@ -104,14 +106,14 @@ func (m *Mapper) Reload(ctx context.Context, name string, t driver.Table, o driv
 
 // putBack makes old the live table of a suspended device whose new table could
 // not be resumed: the kernel may have exchanged them already or not.
-func (m *Mapper) putBack(ctx context.Context, name string, old driver.Table, readOnly bool) error {
+func (m *Mapper) putBack(ctx context.Context, name string, old driver.Table, readOnly bool, why func() string) error {
 	if len(old) == 0 {
 		return m.clear(ctx, name)
 	}
-	if err := m.load(ctx, name, old, readOnly); err != nil {
+	if err := m.load(ctx, name, old, readOnly, why); err != nil {
 		return err
 	}
-	_, err := m.resume(ctx, name)
+	_, err := m.resume(ctx, name, why)
 	return err
 }
 

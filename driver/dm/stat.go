@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmthunder/vmthunder/driver/internal/attr"
 )
 
 // BlockStat is what a block device has done since it was made
@@ -41,11 +43,24 @@ func Stat(path string) (BlockStat, error) {
 	if err != nil {
 		return BlockStat{}, err
 	}
-	b, err := os.ReadFile("/sys/dev/block/" + d.String() + "/stat")
+	text, err := attr.Read("/sys/dev/block/" + d.String() + "/stat")
 	if err != nil {
 		return BlockStat{}, fmt.Errorf("statistics of %s: %w", path, err)
 	}
-	return ParseBlockStat(string(b))
+	return ParseBlockStat(text)
+}
+
+// SizeOf returns the bytes of a block device by its numbers, without opening it.
+func SizeOf(major, minor uint32) (int64, error) {
+	text, err := attr.Read(fmt.Sprintf("/sys/dev/block/%d:%d/size", major, minor))
+	if err != nil {
+		return 0, fmt.Errorf("size of device %d:%d: %w", major, minor, err)
+	}
+	sectors, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("size of device %d:%d: %w", major, minor, err)
+	}
+	return sectors * 512, nil
 }
 
 // Size returns the bytes of the block device at path.
@@ -69,11 +84,11 @@ func Sectors(path string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	b, err := os.ReadFile("/sys/dev/block/" + d.String() + "/size")
+	text, err := attr.Read("/sys/dev/block/" + d.String() + "/size")
 	if err != nil {
 		return 0, fmt.Errorf("size of %s: %w", path, err)
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("size of %s: %w", path, err)
 	}

@@ -40,6 +40,7 @@ func Pool(t *testing.T, fresh func(t *testing.T) PoolEnv) {
 		{"missing", (*poolSuite).missing},
 		{"thin devices", (*poolSuite).thins},
 		{"snapshots", (*poolSuite).snapshots},
+		{"grow", (*poolSuite).grow},
 		{"full", (*poolSuite).full},
 		{"not open", (*poolSuite).notOpen},
 	} {
@@ -224,6 +225,28 @@ func (s *poolSuite) snapshots() {
 	s.ok("delete the origin", s.p.DeleteThin(ctx, 1))
 	_, err = s.activate("b", 3)
 	s.ok("activate a snapshot's snapshot", err)
+}
+
+func (s *poolSuite) grow() {
+	ctx := s.Context()
+	s.opened()
+	const name, larger = dmPrefix + "thin-a", 2 * poolThinSectors
+	s.ok("create", s.p.CreateThin(ctx, 1))
+	s.wants("grow one that is not active", s.p.Grow(ctx, name, 1, larger), driver.ErrNotFound)
+	_, err := s.activate("a", 1)
+	s.ok("activate", err)
+	for range 2 {
+		s.ok("grow", s.p.Grow(ctx, name, 1, larger))
+	}
+	if t, err := s.env.DM.Table(ctx, name); err != nil || t.Sectors() != larger {
+		s.Errorf("table %+v, %v, want %d sectors", t, err, larger)
+	}
+	if d, err := s.env.DM.Get(ctx, name); err != nil || d.Suspended {
+		s.Errorf("device %+v, %v", d, err)
+	}
+	if err := s.p.Grow(ctx, name, 1, poolThinSectors); err == nil {
+		s.Error("it was made smaller")
+	}
 }
 
 func (s *poolSuite) full() {

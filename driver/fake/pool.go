@@ -40,7 +40,7 @@ const (
 func NewPool(m *DeviceMapper, disk string) *Pool { return &Pool{dm: m, disk: disk} }
 
 // FailNext makes the next op fail with err: open, status, close, create, snap,
-// delete, activate or deactivate. name is the thin number or, for the last, the
+// delete, activate, grow or deactivate. name is the thin number or, for the last, the
 // device; empty is any.
 func (p *Pool) FailNext(op, name string, err error) { p.faults.add(op, name, err) }
 
@@ -218,6 +218,22 @@ func (p *Pool) Activate(ctx context.Context, name, uuid string, id uint32, secto
 	seg := dm.ThinTarget{Pool: "/dev/mapper/" + PoolName, ID: id}.Segment(sectors)
 	d, err := p.dm.Create(ctx, name, dm.NewTable(seg), driver.CreateOptions{UUID: uuid})
 	return d.Path, err
+}
+
+// Grow implements driver.Pool.
+func (p *Pool) Grow(ctx context.Context, name string, id uint32, sectors uint64) error {
+	if err := p.fault(ctx, "grow", fmt.Sprint(id)); err != nil {
+		return err
+	}
+	t, err := p.dm.Table(ctx, name)
+	if err != nil || t.Sectors() == sectors {
+		return err
+	}
+	if t.Sectors() > sectors {
+		return fmt.Errorf("fake pool: grow %d: %s has %d sectors already", id, name, t.Sectors())
+	}
+	seg := dm.ThinTarget{Pool: "/dev/mapper/" + PoolName, ID: id}.Segment(sectors)
+	return p.dm.Reload(ctx, name, dm.NewTable(seg), driver.ReloadOptions{})
 }
 
 // Deactivate implements driver.Pool.

@@ -34,13 +34,13 @@ func (i *Initiator) finish(ctx context.Context, s driver.Session, addr netip.Add
 		if len(all[0].disks) == 0 {
 			// iscsid scans after a login. A session whose disk was deleted by an
 			// interrupted Logout has to be scanned again.
-			if !rescanned && s.State == driver.SessionLoggedIn && attr(i.opt.Sys, "class/iscsi_session", fmt.Sprintf("session%d", s.ID), "target_state") == "SCANNED" {
+			if !rescanned && s.State == driver.SessionLoggedIn && attribute(i.opt.Sys, "class/iscsi_session", fmt.Sprintf("session%d", s.ID), "target_state") == "SCANNED" {
 				rescanned = true
 				_ = os.WriteFile(filepath.Join(i.opt.Sys, "class/scsi_host", all[0].host, "scan"), []byte("- - -"), 0)
 			}
 			return false, errors.New("session has no disk")
 		}
-		if size, err := strconv.ParseUint(attr(i.opt.Sys, "block", all[0].disks[0], "size"), 10, 64); err != nil || size == 0 {
+		if size, err := strconv.ParseUint(attribute(i.opt.Sys, "block", all[0].disks[0], "size"), 10, 64); err != nil || size == 0 {
 			return false, fmt.Errorf("size of disk %s is not known", all[0].disks[0])
 		}
 		if _, err := os.Stat(s.Device); err != nil {
@@ -58,13 +58,13 @@ func (i *Initiator) finish(ctx context.Context, s driver.Session, addr netip.Add
 // elevator; a kernel built without the choice keeps what it has.
 func (i *Initiator) tune(disk string) error {
 	dir := filepath.Join(i.opt.Sys, "block", disk)
-	if strings.Contains(attr(dir, "queue/scheduler"), "none") {
+	if strings.Contains(attribute(dir, "queue/scheduler"), "none") {
 		if err := write(filepath.Join(dir, "queue/scheduler"), "none"); err != nil {
 			return fmt.Errorf("tune disk %s: %w", disk, err)
 		}
 	}
 	timeout := filepath.Join(dir, "device/timeout")
-	if want := seconds(i.opt.CommandTimeout); attr(timeout) != want {
+	if want := seconds(i.opt.CommandTimeout); attribute(timeout) != want {
 		if err := write(timeout, want); err != nil {
 			return fmt.Errorf("tune disk %s: %w", disk, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vmthunder/vmthunder/driver"
+	"github.com/vmthunder/vmthunder/driver/internal/attr"
 )
 
 // session is one of /sys/class/iscsi_session with what hangs below it: see
@@ -24,14 +25,24 @@ type session struct {
 	disks []string       // names in /sys/block
 }
 
-// attr reads one line of /sys, "" if it isn't there (any more).
-func attr(path ...string) string {
-	b, err := os.ReadFile(filepath.Join(path...))
-	s := strings.TrimSpace(string(b))
-	if err != nil || s == "(null)" {
+// attribute reads one line of /sys, "" if it isn't there (any more).
+func attribute(path ...string) string {
+	text, err := attr.Read(filepath.Join(path...))
+	text = strings.TrimSpace(text)
+	if err != nil || text == "(null)" {
 		return ""
 	}
-	return s
+	return text
+}
+
+// below lists the names in a directory of /sys, none if it isn't there (any more).
+func below(dir string) []string {
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // sessions reads all sessions, in order of their ids.
@@ -61,30 +72,49 @@ func (i *Initiator) sessions() ([]session, error) {
 
 // readSession reads one session; false if it has no name yet or is gone.
 func (i *Initiator) readSession(dir string, id int) (session, bool) {
-	s := session{Session: driver.Session{ID: id, IQN: attr(dir, "targetname"), State: driver.SessionState(attr(dir, "state"))}}
+	s := session{Session: driver.Session{ID: id, IQN: attribute(dir, "targetname"), State: driver.SessionState(attribute(dir, "state"))}}
 	if s.IQN == "" || s.State == "" {
 		return s, false
 	}
 	conn := filepath.Join(i.opt.Sys, "class/iscsi_connection", fmt.Sprintf("connection%d:0", id))
-	ip, err1 := netip.ParseAddr(attr(conn, "persistent_address"))
-	port, err2 := strconv.ParseUint(attr(conn, "persistent_port"), 10, 16)
+	ip, err1 := netip.ParseAddr(attribute(conn, "persistent_address"))
+	port, err2 := strconv.ParseUint(attribute(conn, "persistent_port"), 10, 16)
 	if err1 == nil && err2 == nil {
 		s.addr = netip.AddrPortFrom(ip, uint16(port))
 		s.Address = s.addr.String()
 	}
-	device := filepath.Join(dir, "device") // .../hostN/sessionM
-	if real, err := filepath.EvalSymlinks(device); err == nil {
-		s.host = filepath.Base(filepath.Dir(real))
+	// The link leads to .../hostN/sessionM/iscsi_session/sessionM.
+	to, err := os.Readlink(dir)
+	if err != nil {
+		return s, false
 	}
-	blocks, _ := filepath.Glob(filepath.Join(device, "target*", "*:*:*:*", "block", "*")) // the pattern is well formed
-	for _, b := range blocks {
-		s.disks = append(s.disks, filepath.Base(b))
+	if !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(dir), to)
 	}
+	device := filepath.Dir(filepath.Dir(to))
+	s.host = filepath.Base(filepath.Dir(device))
+	s.disks = disksBelow(device)
 	slices.Sort(s.disks)
 	if len(s.disks) > 0 {
 		s.Device = filepath.Join(i.opt.Dev, s.disks[0])
 	}
 	return s, true
+}
+
+// disksBelow finds the disks of a session's device: targetH:C:T/H:C:T:L/block/NAME.
+func disksBelow(device string) []string {
+	var disks []string
+	for _, target := range below(device) {
+		if !strings.HasPrefix(target, "target") {
+			continue
+		}
+		for _, unit := range below(filepath.Join(device, target)) {
+			if strings.Count(unit, ":") == 3 {
+				disks = append(disks, below(filepath.Join(device, target, unit, "block"))...)
+			}
+		}
+	}
+	return disks
 }
 
 // find returns the session with a target at an address, or ErrNotFound.

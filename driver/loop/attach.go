@@ -81,7 +81,11 @@ func openBacking(path string, o driver.LoopOptions, block bool) (_ *os.File, err
 	if o.DirectIO {
 		return f, nil
 	}
-	advice := unix.FADV_RANDOM // reads what is asked for and no more
+	// Without read-ahead the kernel reads what is asked for and no more. With one of 128 KiB,
+	// 32 MiB of a 64 MiB image in reads of 4 to 64 KiB at random took 62.8 MiB from upstream,
+	// in 1,891 requests instead of 8,198: dm-snapshot cuts reads into pieces of 4 KiB, which
+	// look like a stream. A tree of eight nodes had its reads done no sooner for that.
+	advice := unix.FADV_RANDOM
 	if o.ReadAheadSectors > 0 {
 		advice = unix.FADV_NORMAL // as the device has it
 		if block {

@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -70,6 +69,4 @@ func parseNumber(name string) (int, bool) {
 
 // parseBacking reads /sys/block/loopN/loop/backing_file, in which the kernel marks
 // a file that has no name any more.
-func parseBacking(text []byte) string {
-	return string(bytes.TrimSuffix(text, []byte("\n")))
-}
+func parseBacking(text string) string { return strings.TrimSuffix(text, "\n") }

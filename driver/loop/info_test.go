@@ -70,8 +70,8 @@ func TestSetName(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("loop12", []byte("/images/a b (deleted)\n"))
-	f.Fuzz(func(t *testing.T, name string, text []byte) {
+	f.Add("loop12", "/images/a b (deleted)\n")
+	f.Fuzz(func(t *testing.T, name, text string) {
 		if n, ok := parseNumber(name); ok && n < 0 {
 			t.Errorf("%q is %d", name, n)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vmthunder/vmthunder/driver"
 	"github.com/vmthunder/vmthunder/driver/command"
+	"github.com/vmthunder/vmthunder/driver/internal/attr"
 )
 
 const (
@@ -146,7 +147,7 @@ func read(f *os.File, n int) (bound, error) {
 	if err := ioctl(f, unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); err != nil { //nolint:gosec // the kernel's interface
 		return bound{}, fmt.Errorf("loop: size of %s: %w", f.Name(), err)
 	}
-	name, err := os.ReadFile(filepath.Join(sysBlock, "loop"+strconv.Itoa(n), "loop", "backing_file"))
+	name, err := attr.Read(filepath.Join(sysBlock, "loop"+strconv.Itoa(n), "loop", "backing_file"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return bound{}, fmt.Errorf("loop: %s is not bound: %w", f.Name(), driver.ErrNotFound)
 	}

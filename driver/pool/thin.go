@@ -204,6 +204,29 @@ func (p *Pool) Activate(ctx context.Context, name, uuid string, id uint32, secto
 	return d.Path, nil
 }
 
+// Grow implements driver.Pool. A smaller size is refused.
+func (p *Pool) Grow(ctx context.Context, name string, id uint32, sectors uint64) error {
+	pool, err := p.dm.Get(ctx, p.cfg.Name)
+	if err != nil {
+		return p.errorf("grow thin device %d: %w", id, err)
+	}
+	t, err := p.dm.Table(ctx, name)
+	if err != nil {
+		return p.errorf("grow thin device %d: %w", id, err)
+	}
+	switch have := t.Sectors(); {
+	case have == sectors:
+		return nil
+	case have > sectors:
+		return p.errorf("grow thin device %d: %s has %d sectors already, more than %d", id, name, have, sectors)
+	}
+	target := dm.ThinTarget{Pool: pool.Path, ID: id}
+	if err := p.dm.Reload(ctx, name, dm.NewTable(target.Segment(sectors)), driver.ReloadOptions{}); err != nil {
+		return p.errorf("grow thin device %d: %w", id, err)
+	}
+	return nil
+}
+
 // Deactivate implements driver.Pool.
 func (p *Pool) Deactivate(ctx context.Context, name string) error {
 	if err := p.dm.Remove(ctx, name); err != nil {

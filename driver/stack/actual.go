@@ -19,6 +19,11 @@ type Actual struct {
 	// Ensured holds the fingerprint of what each target was last made from, by IQN. It
 	// is empty after a start of the agent, so that every target is gone through once.
 	Ensured map[string]string
+	// Sectors of the devices of volumes that stand, by name.
+	Sectors map[string]uint64
+	// Copied holds ids of volumes and snapshots whose thin device this agent has seen made
+	// as a copy.
+	Copied map[string]bool
 	// Gone holds ids of images and volumes whose data this agent has deleted.
 	Gone map[string]bool
 }
@@ -42,6 +47,12 @@ type Path struct {
 func (a Actual) live(name string) bool {
 	d, ok := a.Devices[name]
 	return ok && d.Live && !d.Suspended
+}
+
+// suspended tells whether a device stands and is held up.
+func (a Actual) suspended(name string) bool {
+	d, ok := a.Devices[name]
+	return ok && d.Live && d.Suspended
 }
 
 // stands tells whether there is anything under the name, even half made.

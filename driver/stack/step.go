@@ -25,7 +25,10 @@ const (
 	OpStartCache  Op = "start cache"     //
 	OpMakePage    Op = "make page"       // loop device over cache or file
 	OpCreateThin  Op = "create thin"     // a volume's COW store; only if it never was
+	OpCopyThin    Op = "copy thin"       // Thin begins as a copy of From
 	OpActivate    Op = "activate thin"   //
+	OpGrowThin    Op = "grow thin"       // Name, to Sectors
+	OpReload      Op = "reload device"   // Name gets Table, larger than the one before
 	OpMakeDevice  Op = "make device"     // Name from Table
 	OpResume      Op = "resume device"   // left suspended by a crash
 	OpExport      Op = "export"          // Target
@@ -50,6 +53,7 @@ type Step struct {
 	Portals  []model.ParentPortal
 	Number   string // major:minor of a session's disk
 	Thin     uint32
+	From     uint32
 	Sectors  uint64
 	Target   driver.Target
 	Local    []LocalThin

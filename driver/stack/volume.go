@@ -9,10 +9,14 @@ import (
 
 // Volume plans for one volume. Its image, if it has one, is planned for before.
 func (h Host) Volume(d model.DesiredVolume, a Actual) []Step {
-	if d.State == model.Present {
-		return h.buildVolume(d, a)
+	var steps []Step
+	if d.State != model.Absent && d.SourceThin != 0 && !d.Materialized && !a.Copied[d.ID] {
+		steps = append(steps, Step{Op: OpCopyThin, VolumeID: d.ID, Thin: d.ThinID, From: d.SourceThin})
 	}
-	steps := h.takeDown(d, a)
+	if d.State == model.Present {
+		return append(steps, h.buildVolume(d, a)...)
+	}
+	steps = append(steps, h.takeDown(d, a)...)
 	if d.State == model.Absent && !a.Gone[d.ID] {
 		steps = append(steps, Step{Op: OpDeleteThin, VolumeID: d.ID, Thin: d.ThinID})
 	}
@@ -30,38 +34,40 @@ func (h Host) buildVolume(d model.DesiredVolume, a Actual) []Step {
 			return nil // the image's plan comes first
 		}
 	}
-	if !a.live(cow) {
-		if !d.Materialized {
+	size := sectors
+	if d.ImageID != "" {
+		size = CowSectors(sectors)
+	}
+	switch {
+	case a.suspended(cow): // by a copy that was cut short
+		steps = append(steps, Step{Op: OpResume, VolumeID: d.ID, Name: cow})
+	case !a.live(cow):
+		if !d.Materialized && d.SourceThin == 0 {
 			steps = append(steps, Step{Op: OpCreateThin, VolumeID: d.ID, Thin: d.ThinID})
 		}
-		size := sectors
-		if d.ImageID != "" {
-			size = CowSectors(sectors)
-		}
 		steps = append(steps, Step{Op: OpActivate, VolumeID: d.ID, Name: cow, Thin: d.ThinID, Sectors: size})
+	case a.smaller(volume, sectors):
+		steps = append(steps, Step{Op: OpGrowThin, VolumeID: d.ID, Name: cow, Thin: d.ThinID, Sectors: size})
 	}
 	if d.ImageID == "" {
-		steps = append(steps, h.device(Step{
-			Op: OpMakeDevice, VolumeID: d.ID, Name: volume, Table: driver.Table{linear(0, sectors, mapper(cow), 0)},
+		steps = append(steps, h.sized(Step{
+			VolumeID: d.ID, Name: volume, Table: driver.Table{linear(0, sectors, mapper(cow), 0)},
 		}, a)...)
 	} else {
 		page := a.Pages[d.ImageID]
-		steps = append(steps, h.device(Step{
-			Op: OpMakeDevice, VolumeID: d.ID, Name: base, ReadOnly: true,
-			Table: baseTable(page.Path, page.Bytes/SectorBytes, sectors),
-		}, a)...)
-		steps = append(steps, h.device(Step{
-			Op: OpMakeDevice, VolumeID: d.ID, Name: volume, Table: volumeTable(mapper(base), mapper(cow), sectors),
-		}, a)...)
+		grown := baseTable(page.Path, page.Bytes/SectorBytes, sectors)
+		steps = append(steps, h.device(Step{Op: OpMakeDevice, VolumeID: d.ID, Name: base, ReadOnly: true, Table: grown}, a)...)
+		if a.live(base) && a.smaller(volume, sectors) {
+			steps = append(steps, Step{Op: OpReload, VolumeID: d.ID, Name: base, ReadOnly: true, Table: grown})
+		}
+		steps = append(steps, h.sized(Step{VolumeID: d.ID, Name: volume, Table: volumeTable(mapper(base), mapper(cow), sectors)}, a)...)
 	}
 
 	iqn, export := driver.VolumeIQN(h.Name, d.ID), name(driver.PartExport)
 	if len(d.Hosts) == 0 {
 		return append(steps, h.endExport(iqn, export, a)...)
 	}
-	steps = append(steps, h.device(Step{
-		Op: OpMakeDevice, VolumeID: d.ID, Name: export, Table: driver.Table{linear(0, sectors, mapper(volume), 0)},
-	}, a)...)
+	steps = append(steps, h.sized(Step{VolumeID: d.ID, Name: export, Table: driver.Table{linear(0, sectors, mapper(volume), 0)}}, a)...)
 	return append(steps, h.export(driver.Target{
 		IQN: iqn, Device: mapper(export), Portal: h.Address, Serial: d.ID, ACLs: acls(d.Hosts),
 	}, a)...)
@@ -78,6 +84,22 @@ func (h Host) takeDown(d model.DesiredVolume, a Actual) []Step {
 		steps = append(steps, Step{Op: OpDeactivate, VolumeID: d.ID, Name: cow})
 	}
 	return steps
+}
+
+// smaller tells whether a device stands and has fewer sectors than it should.
+func (a Actual) smaller(name string, sectors uint64) bool {
+	have, ok := a.Sectors[name]
+	return ok && have < sectors
+}
+
+// sized is device for one that can grow: one that stands and is too small gets the table.
+func (h Host) sized(s Step, a Actual) []Step {
+	s.Op = OpMakeDevice
+	if a.live(s.Name) && a.smaller(s.Name, s.Table.Sectors()) {
+		s.Op = OpReload
+		return []Step{s}
+	}
+	return h.device(s, a)
 }
 
 // device makes a device that does not stand, makes one anew that is half made, and

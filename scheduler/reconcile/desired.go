@@ -35,6 +35,13 @@ func Desired(s model.NodeState, o Options) model.Desired {
 			d.Volumes = append(d.Volumes, desiredVolume(s.Node.Host, v))
 		}
 	}
+	for i := range s.Snapshots {
+		d.Volumes = append(d.Volumes, desiredSnapshot(&s.Snapshots[i]))
+	}
+	keepSources(d.Volumes)
+	for _, t := range s.Dropped {
+		d.Volumes = append(d.Volumes, model.DesiredVolume{ID: t.ID.String(), State: model.Absent, ThinID: thin(&t.ThinID), Materialized: true})
+	}
 	slices.SortFunc(d.Images, func(a, b model.DesiredImage) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(d.Volumes, func(a, b model.DesiredVolume) int { return strings.Compare(a.ID, b.ID) })
 	return d
@@ -125,9 +132,7 @@ func desiredVolume(home string, v *model.Volume) model.DesiredVolume {
 	if v.ImageID != nil {
 		d.ImageID = v.ImageID.String()
 	}
-	if v.ThinID != nil {
-		d.ThinID = uint32(*v.ThinID) //nolint:gosec // G115: the database hands out 24 bits, as many as dm-thin has
-	}
+	d.ThinID, d.SourceThin = thin(v.ThinID), thin(v.SourceThin)
 	if v.Status == model.VolumeDeleting {
 		d.State = model.Absent
 		return d
@@ -152,6 +157,43 @@ func desiredVolume(home string, v *model.Volume) model.DesiredVolume {
 	}
 	d.Hosts = unique(d.Hosts)
 	return d
+}
+
+// thin is the number of a thin device; 0 is none.
+func thin(n *int64) uint32 {
+	if n == nil {
+		return 0
+	}
+	return uint32(*n) //nolint:gosec // G115: the database hands out 24 bits, as many as dm-thin has
+}
+
+func desiredSnapshot(sn *model.Snapshot) model.DesiredVolume {
+	d := model.DesiredVolume{
+		ID: sn.ID.String(), State: model.Inactive, Bytes: sn.Bytes(), Materialized: sn.Materialized,
+		ThinID: thin(sn.ThinID), SourceThin: thin(sn.SourceThin),
+	}
+	if sn.ImageID != nil {
+		d.ImageID = sn.ImageID.String()
+	}
+	if sn.Status == model.SnapshotDeleting {
+		d.State = model.Absent
+	}
+	return d
+}
+
+// keepSources holds up the end of what something is still to be copied from.
+func keepSources(vs []model.DesiredVolume) {
+	wanted := map[uint32]bool{}
+	for _, v := range vs {
+		if v.State != model.Absent && v.SourceThin != 0 && !v.Materialized {
+			wanted[v.SourceThin] = true
+		}
+	}
+	for i := range vs {
+		if vs[i].State == model.Absent && wanted[vs[i].ThinID] {
+			vs[i].State = model.Inactive
+		}
+	}
 }
 
 // reaches tells whether somebody has or is getting the volume by an attachment, and who.

@@ -134,6 +134,9 @@ func (r *report) volume(d model.DesiredVolume, o model.ObservedVolume) {
 	}
 	switch {
 	case d.State == model.Inactive:
+		if d.SourceThin != 0 && !d.Materialized && !o.Materialized {
+			volume("is still to be copied from thin device %d%s", d.SourceThin, because(o.Error))
+		}
 		if o.State != model.DeviceAbsent && o.State != model.DeviceInactive {
 			volume("should have no device, is %s%s", o.State, because(o.Error))
 		}
@@ -144,6 +147,9 @@ func (r *report) volume(d model.DesiredVolume, o model.ObservedVolume) {
 	case o.State != model.DeviceReady:
 		volume("is %s%s", o.State, because(o.Error))
 		return
+	}
+	if o.Bytes != 0 && o.Bytes != d.Bytes { // agents before this version do not tell
+		volume("has %d bytes, should have %d", o.Bytes, d.Bytes)
 	}
 	r.exported("volume", d.ID, d.Hosts, o.Exported, o.Hosts, true)
 }

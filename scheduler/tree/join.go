@@ -68,6 +68,12 @@ func (w *work) revive(c int32) {
 	}
 	w.detach(c)
 	w.cutOff(c)
+	if e.deadLeaf() { // takes no place that the living want
+		e.attached = false
+		w.homeless = append(w.homeless, c)
+		w.bury()
+		return
+	}
 	if !w.place(c, ask{cause: "wanted again: ", over: true}) {
 		w.back(c)
 		e.reason = "wanted again, nobody else can be its parent"

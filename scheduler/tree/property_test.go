@@ -84,22 +84,28 @@ func (l *life) take(t *rapid.T, what string, p tree.Plan) {
 	if wrong := tree.Check(l.o.Members, l.o.Degree); len(wrong) > 0 {
 		fail("%s", strings.Join(wrong, "\n"))
 	}
-	l.connected(fail)
+	if what != "join" || l.rooted(input) { // a root that is wanted again is taken to by the next repair
+		l.connected(fail)
+	}
 	l.noCircle(fail)
 	l.overOnlyInNeed(fail)
 	l.minimal(fail, what, input, p)
 }
 
+// rooted tells whether there is a living root that takes children.
+func (l *life) rooted(ms []model.Member) bool {
+	return slices.ContainsFunc(ms, func(m model.Member) bool {
+		return m.Role == model.RoleRoot && l.alive(m.Host) && m.State == model.MemberActive
+	})
+}
+
 // connected: with a living root, everyone reaches it through the living; the dead are leaves.
 func (l *life) connected(fail func(string, ...interface{})) {
 	at := map[string]*model.Member{}
-	rooted := false
 	for i := range l.o.Members {
-		m := &l.o.Members[i]
-		at[m.Host] = m
-		rooted = rooted || m.Role == model.RoleRoot && l.alive(m.Host) && m.State == model.MemberActive
+		at[l.o.Members[i].Host] = &l.o.Members[i]
 	}
-	if !rooted {
+	if !l.rooted(l.o.Members) {
 		return
 	}
 	for _, m := range at {

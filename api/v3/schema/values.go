@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/big"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,8 +123,7 @@ func (o *Object) Bool(key string) (*bool, error) {
 	if b, ok := Truth(Str(raw)); ok {
 		return &b, nil
 	}
-	return nil, o.Invalid(key, "%s is not one of [True, 'True', 'TRUE', 'true', '1', 'ON', 'On', 'on', 'YES', 'Yes', "+
-		"'yes', 'y', 't', False, 'False', 'FALSE', 'false', '0', 'OFF', 'Off', 'off', 'NO', 'No', 'no', 'n', 'f']", Repr(raw))
+	return nil, o.notFlag(key)
 }
 
 // Enum is a string out of values; nil if absent or null.
@@ -137,6 +137,31 @@ func (o *Object) Enum(key string, values ...string) (*string, error) {
 		quoted[i] = quote(v)
 	}
 	return nil, o.Invalid(key, "%s is not one of [%s]", quote(*s), strings.Join(quoted, ", "))
+}
+
+// metadataKey is a key that metadata may have.
+var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9-_:. /]{1,255}$`)
+
+// Metadata is Strings with the keys of metadata.
+func (o *Object) Metadata(key string) (map[string]string, error) {
+	if o.Has(key) && !bytes.HasPrefix(bytes.TrimSpace(o.vals[key]), []byte("{")) {
+		return nil, o.Invalid(key, "%s is not of type 'object', 'null'", Repr(o.vals[key]))
+	}
+	in, err := o.Optional(key)
+	if err != nil || in == nil {
+		return nil, err
+	}
+	return in.AsMetadata()
+}
+
+// AsMetadata is Metadata for the object itself.
+func (o *Object) AsMetadata() (map[string]string, error) {
+	for _, k := range o.keys {
+		if !metadataKey.MatchString(k) {
+			return nil, o.InvalidSelf("%s does not match any of the regexes: '%s'", quote(k), metadataKey)
+		}
+	}
+	return o.AsStrings()
 }
 
 // Strings is an object of short strings under a key; nil if absent or null. Keys have 1

@@ -45,14 +45,7 @@ func (s *Scheduler) Create(_ context.Context, vols []model.Volume, image *model.
 		return nil, s.CreateErr
 	}
 	if len(vols) > 0 {
-		used := map[string]int64{}
-		for _, v := range s.Store.VolumeRows {
-			if v.ProjectID == vols[0].ProjectID {
-				used["volumes"]++
-				used["gigabytes"] += int64(v.SizeGiB)
-			}
-		}
-		if err := model.CheckQuota(s.Store.LimitRows, used, vols); err != nil {
+		if err := s.Store.fits(vols[0].ProjectID, vols...); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +68,7 @@ func (s *Scheduler) Create(_ context.Context, vols []model.Volume, image *model.
 }
 
 // Delete implements v3.Scheduler.
-func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, force bool) error {
+func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, o model.DeleteOptions) error {
 	unlock, err := s.Store.lock()
 	defer unlock()
 	s.called("delete", id)
@@ -86,11 +79,18 @@ func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, force bool) error {
 	if err != nil {
 		return err
 	}
+	if !o.Cascade && slices.ContainsFunc(s.Store.SnapshotRows, func(sn model.Snapshot) bool { return sn.VolumeID == id }) {
+		return fmt.Errorf("volume %s has snapshots: %w", id, model.ErrConflict)
+	}
+	if !o.Foreign && slices.ContainsFunc(s.Store.SnapshotRows, func(sn model.Snapshot) bool { return sn.VolumeID == id && sn.ProjectID != v.ProjectID }) {
+		return fmt.Errorf("volume %s has snapshots of others: %w", id, model.ErrConflict)
+	}
 	attached := slices.ContainsFunc(s.Store.AttachmentRows, func(a model.Attachment) bool { return a.VolumeID == id })
-	if attached || !force && !v.Deletable() {
+	if attached || !o.Force && !v.Deletable() {
 		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
 	}
 	s.Store.VolumeRows = slices.DeleteFunc(s.Store.VolumeRows, func(v model.Volume) bool { return v.ID == id })
+	s.Store.SnapshotRows = slices.DeleteFunc(s.Store.SnapshotRows, func(sn model.Snapshot) bool { return sn.VolumeID == id })
 	return nil
 }
 
@@ -221,7 +221,7 @@ type Glance struct {
 var _ v3.Glance = (*Glance)(nil)
 
 // Image implements v3.Glance.
-func (g *Glance) Image(_ context.Context, _, ref string) (model.Image, error) {
+func (g *Glance) Image(_ context.Context, _ keystone.Identity, ref string) (model.Image, error) {
 	if g.Err != nil {
 		return model.Image{}, g.Err
 	}

@@ -24,15 +24,22 @@ type Store struct {
 	mu sync.Mutex
 
 	VolumeRows     []model.Volume
+	SnapshotRows   []model.Snapshot
 	AttachmentRows []model.Attachment
 	TypeRows       []model.VolumeType
 	TypeAccessRows map[uuid.UUID][]string
+	EncryptionRows []model.Encryption
+	DefaultRows    []model.DefaultType
+	QoSRows        []model.QoS
+	TransferRows   []model.Transfer // open ones
 	NodeRows       []model.Node
 	ServiceRows    []model.Service
 	MessageRows    []model.Message
 	ImageRows      []model.Image
 	MemberRows     []model.Member
-	LimitRows      map[string]int64
+	LimitRows      map[string]int64            // where nobody has set any
+	QuotaRows      map[string]map[string]int64 // by project
+	ClassRows      map[string]map[string]int64 // by quota class
 	// Err, if set, is what every method returns: model.ErrUnavailable for a database that is down.
 	Err error
 	// Clock gives each write its time, a microsecond later than the one before.
@@ -42,12 +49,12 @@ type Store struct {
 var (
 	_ v3.Store          = (*Store)(nil)
 	_ v3.LegacyAttacher = (*Store)(nil)
-	_ v3.TypeAccess     = (*Store)(nil)
 )
 
 // NewStore is an empty store with types __DEFAULT__ and no node.
 func NewStore() *Store {
-	s := &Store{Clock: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), TypeAccessRows: map[uuid.UUID][]string{}, LimitRows: map[string]int64{}}
+	s := &Store{Clock: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), TypeAccessRows: map[uuid.UUID][]string{}, LimitRows: map[string]int64{},
+		QuotaRows: map[string]map[string]int64{}, ClassRows: map[string]map[string]int64{}}
 	description := "Default Volume Type"
 	s.TypeRows = []model.VolumeType{{
 		ID: uuid.New(), Name: "__DEFAULT__", Description: &description, IsPublic: true, ExtraSpecs: model.StringMap{}, CreatedAt: s.tick(),
@@ -169,6 +176,12 @@ func (s *Store) PatchVolume(_ context.Context, id uuid.UUID, p model.VolumePatch
 	}
 	set(&v.Name, p.Name)
 	set(&v.Description, p.Description)
+	if p.NoName {
+		v.Name = nil
+	}
+	if p.NoDescription {
+		v.Description = nil
+	}
 	if p.Bootable != nil {
 		v.Bootable = *p.Bootable
 	}
@@ -259,7 +272,9 @@ func (s *Store) ResetVolume(_ context.Context, id uuid.UUID, status *model.Volum
 			s.AttachmentRows = slices.DeleteFunc(s.AttachmentRows, func(a model.Attachment) bool { return a.VolumeID == id })
 		}
 	}
-	set(&v.MigrationStatus, migration)
+	if set(&v.MigrationStatus, migration); text(v.MigrationStatus) == "" {
+		v.MigrationStatus = nil
+	}
 	s.touch(v)
 	return nil
 }
@@ -285,19 +300,6 @@ func (s *Store) Summary(_ context.Context, projectID string) (count int, gib int
 		}
 	}
 	return count, gib, metadata, nil
-}
-
-// Usage implements v3.Store.
-func (s *Store) Usage(ctx context.Context, projectID string) (map[string]int64, error) {
-	n, gib, _, err := s.Summary(ctx, projectID)
-	return map[string]int64{"volumes": int64(n), "gigabytes": gib, "snapshots": 0}, err
-}
-
-// Limits implements v3.Store; all projects have the same.
-func (s *Store) Limits(context.Context, string) (map[string]int64, error) {
-	unlock, err := s.lock()
-	defer unlock()
-	return maps.Clone(s.LimitRows), err
 }
 
 // Allocated implements v3.Store.

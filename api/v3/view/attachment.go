@@ -39,7 +39,7 @@ func ConnectionInfo(a *model.Attachment) Object {
 		"access_mode": mode, "qos_specs": nil, "encrypted": false, "cacheable": false, "attachment_id": a.ID.String(),
 	}
 	for k, v := range always {
-		if _, given := info[k]; !given {
+		if info[k] == nil {
 			info[k] = v
 		}
 	}

@@ -26,17 +26,20 @@ func (c Context) allowed(rule, project string) bool {
 	return policy.Allowed(c.Identity, rule, policy.Target{ProjectID: project})
 }
 
+// Link is one of a resource's links.
+type Link struct {
+	Rel  string `json:"rel"`
+	Href string `json:"href"`
+}
+
 // Links of a resource: self and, without the version, bookmark. They have a project if
 // the request had one.
-func (c Context) Links(collection, id string) []map[string]string {
+func (c Context) Links(collection, id string) []Link {
 	path := "/" + collection + "/" + id
 	if c.Project != "" {
 		path = "/" + c.Project + path
 	}
-	return []map[string]string{
-		{"rel": "self", "href": c.Base + "/v3" + path},
-		{"rel": "bookmark", "href": c.Base + path},
-	}
+	return []Link{{"self", c.Base + "/v3" + path}, {"bookmark", c.Base + path}}
 }
 
 // timeLayout: UTC, microseconds, no zone. gophercloud fails on a zone.

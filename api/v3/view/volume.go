@@ -5,6 +5,8 @@ import (
 	"maps"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -18,70 +20,207 @@ const (
 func Virtual(key string) bool { return key == ImportKey || key == ErrorKey }
 
 // VolumeSummary is a row of GET /volumes.
-func (c Context) VolumeSummary(v *model.Volume) Object {
-	return Object{"id": v.ID, "name": orNil(v.Name), "links": c.Links("volumes", v.ID.String())}
+type VolumeSummary struct {
+	ID    string  `json:"id"`
+	Name  *string `json:"name"`
+	Links []Link  `json:"links"`
 }
 
-// Volume is the body of create and update.
-func (c Context) Volume(v *model.Volume) Object {
-	o := Object{
-		"id": v.ID, "name": orNil(v.Name), "description": orNil(v.Description),
-		"status": v.Status, "size": v.SizeGiB, "availability_zone": v.AvailabilityZone,
-		"created_at": Time(v.CreatedAt), "updated_at": TimeOrNil(v.UpdatedAt),
-		"volume_type": orNil(v.VolumeType), "snapshot_id": orNil(v.SnapshotID), "source_volid": orNil(v.SourceVolID),
-		"metadata": copyOf(v.Metadata), "links": c.Links("volumes", v.ID.String()),
-		"user_id": v.UserID, "bootable": lower(v.Bootable), "encrypted": v.EncryptionKeyID != nil,
-		"replication_status": nil, "consistencygroup_id": nil, "multiattach": v.Multiattach,
-		"attachments": c.attachmentsOf(v),
+// VolumeSummary makes the row of a volume.
+func (c Context) VolumeSummary(v *model.Volume) VolumeSummary {
+	id := v.ID.String()
+	return VolumeSummary{ID: id, Name: v.Name, Links: c.Links("volumes", id)}
+}
+
+// Volume is the body of create, update, show and of detailed lists. It is a struct for
+// speed: a list holds a thousand. What is embedded is there for some versions or callers
+// only, and left out where it is nil.
+type Volume struct {
+	ID                 string             `json:"id"`
+	Name               *string            `json:"name"`
+	Description        *string            `json:"description"`
+	Status             model.VolumeStatus `json:"status"`
+	Size               int                `json:"size"`
+	AvailabilityZone   string             `json:"availability_zone"`
+	CreatedAt          string             `json:"created_at"`
+	UpdatedAt          any                `json:"updated_at"`
+	VolumeType         *string            `json:"volume_type"`
+	SnapshotID         *uuid.UUID         `json:"snapshot_id"`
+	SourceVolID        *uuid.UUID         `json:"source_volid"`
+	Metadata           model.StringMap    `json:"metadata"`
+	Links              []Link             `json:"links"`
+	UserID             string             `json:"user_id"`
+	Bootable           string             `json:"bootable"`
+	Encrypted          bool               `json:"encrypted"`
+	ReplicationStatus  *string            `json:"replication_status"`
+	ConsistencyGroupID *string            `json:"consistencygroup_id"`
+	Multiattach        bool               `json:"multiattach"`
+	Attachments        []VolumeAttachment `json:"attachments"`
+
+	*volumeMigration
+	*volume13
+	*volume21
+	*volume48
+	*volume61
+	*volume63
+	*volume64
+	*volume65
+	*volumeTenant
+	*volumeHost
+	*volumeMigrationAttributes
+
+	ImageMetadata model.StringMap `json:"volume_image_metadata,omitempty"`
+}
+
+type (
+	volumeMigration struct { // administrators only
+		Status *string `json:"migration_status"`
+	}
+	volume13 struct {
+		GroupID *uuid.UUID `json:"group_id"`
+	}
+	volume21 struct { // administrators only
+		ProviderID *string `json:"provider_id"`
+	}
+	volume48 struct {
+		// Nova takes no lock per host for a backend that shares no targets.
+		SharedTargets bool    `json:"shared_targets"`
+		ServiceUUID   *string `json:"service_uuid"`
+	}
+	volume61 struct { // administrators only
+		ClusterName *string `json:"cluster_name"`
+	}
+	volume63 struct {
+		VolumeTypeID *uuid.UUID `json:"volume_type_id"`
+	}
+	volume64 struct { // encrypted ones only
+		EncryptionKeyID *uuid.UUID `json:"encryption_key_id"`
+	}
+	volume65 struct {
+		ConsumesQuota bool `json:"consumes_quota"`
+	}
+	volumeTenant struct {
+		TenantID string `json:"os-vol-tenant-attr:tenant_id"`
+	}
+	volumeHost struct {
+		Host *string `json:"os-vol-host-attr:host"`
+	}
+	volumeMigrationAttributes struct {
+		MigrationStatus *string `json:"os-vol-mig-status-attr:migstat"`
+		NameID          *string `json:"os-vol-mig-status-attr:name_id"`
+	}
+)
+
+// VolumeAttachment is a volume's attachment in the volume itself.
+type VolumeAttachment struct {
+	ID           string     `json:"id"` // of the volume
+	AttachmentID string     `json:"attachment_id"`
+	VolumeID     string     `json:"volume_id"`
+	ServerID     *uuid.UUID `json:"server_id"`
+	HostName     *string    `json:"host_name"`
+	Device       string     `json:"device"`
+	AttachedAt   any        `json:"attached_at"`
+}
+
+// Volume makes the body of create and update.
+func (c Context) Volume(v *model.Volume) *Volume {
+	id := v.ID.String()
+	o := &Volume{
+		ID: id, Name: v.Name, Description: v.Description, Status: v.Status, Size: v.SizeGiB,
+		AvailabilityZone: v.AvailabilityZone, CreatedAt: Time(v.CreatedAt), UpdatedAt: TimeOrNil(v.UpdatedAt),
+		VolumeType: v.VolumeType, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
+		Metadata: v.Metadata, Links: c.Links("volumes", id), UserID: v.UserID,
+		Bootable: lower(v.Bootable), Encrypted: v.EncryptionKeyID != nil, Multiattach: v.Multiattach,
+		Attachments: c.attachmentsOf(v, id),
+	}
+	if o.Metadata == nil {
+		o.Metadata = model.StringMap{}
 	}
 	if c.Identity.Admin {
-		o["migration_status"] = orNil(v.MigrationStatus)
+		o.volumeMigration = &volumeMigration{v.MigrationStatus}
 	}
 	if c.Version >= 13 {
-		o["group_id"] = orNil(v.GroupID)
+		o.volume13 = &volume13{v.GroupID}
 	}
 	if c.Version >= 21 && c.Identity.Admin {
-		o["provider_id"] = nil
+		o.volume21 = &volume21{}
 	}
 	if c.Version >= 48 {
-		// Nova takes no lock per host for a backend that shares no targets.
-		o["shared_targets"], o["service_uuid"] = false, nil
+		o.volume48 = &volume48{}
 	}
 	if c.Version >= 61 && c.Identity.Admin {
-		o["cluster_name"] = nil
+		o.volume61 = &volume61{}
 	}
 	if c.Version >= 63 {
-		o["volume_type_id"] = orNil(v.VolumeTypeID)
+		o.volume63 = &volume63{v.VolumeTypeID}
 	}
 	if c.Version >= 64 && v.EncryptionKeyID != nil {
-		o["encryption_key_id"] = *v.EncryptionKeyID
+		o.volume64 = &volume64{v.EncryptionKeyID}
 	}
 	if c.Version >= 65 {
-		o["consumes_quota"] = v.ConsumesQuota
+		o.volume65 = &volume65{v.ConsumesQuota}
 	}
 	return o
 }
 
-// VolumeDetail is the body of show and of detailed lists: Volume and what Cinder's
-// extensions add. image is the volume's image, for the progress of its import; may be nil.
-func (c Context) VolumeDetail(v *model.Volume, image *model.Image) Object {
-	o := c.Volume(v)
-	o["metadata"] = shownMetadata(v, image)
-	if c.allowed("volume_extension:volume_tenant_attribute", v.ProjectID) {
-		o["os-vol-tenant-attr:tenant_id"] = v.ProjectID
+// VolumeDetail makes the body of show: Volume and what Cinder's extensions add. image is
+// the volume's image, for the progress of its import; may be nil.
+func (c Context) VolumeDetail(v *model.Volume, image *model.Image) *Volume {
+	return c.volumeDetail(v, image, c.volumeExtensions(v.ProjectID))
+}
+
+// VolumeDetails makes the rows of a detailed list; images are those of the volumes that
+// wait for theirs.
+func (c Context) VolumeDetails(vols []model.Volume, images map[uuid.UUID]*model.Image) []*Volume {
+	rows := make([]*Volume, 0, len(vols))
+	shown := map[string]volumeExtensions{} // by project
+	for i := range vols {
+		v := &vols[i]
+		x, known := shown[v.ProjectID]
+		if !known {
+			x = c.volumeExtensions(v.ProjectID)
+			shown[v.ProjectID] = x
+		}
+		var image *model.Image
+		if v.ImageID != nil {
+			image = images[*v.ImageID]
+		}
+		rows = append(rows, c.volumeDetail(v, image, x))
 	}
-	if c.allowed("volume_extension:volume_host_attribute", v.ProjectID) {
-		o["os-vol-host-attr:host"] = nil
+	return rows
+}
+
+// volumeExtensions are the fields under rules of their own that a caller is shown of the
+// volumes of one project.
+type volumeExtensions struct{ tenant, host, migration, image bool }
+
+func (c Context) volumeExtensions(project string) volumeExtensions {
+	return volumeExtensions{
+		tenant:    c.allowed("volume_extension:volume_tenant_attribute", project),
+		host:      c.allowed("volume_extension:volume_host_attribute", project),
+		migration: c.allowed("volume_extension:volume_mig_status_attribute", project),
+		image:     c.allowed("volume_extension:volume_image_metadata:show", project),
+	}
+}
+
+func (c Context) volumeDetail(v *model.Volume, image *model.Image, x volumeExtensions) *Volume {
+	o := c.Volume(v)
+	o.Metadata = shownMetadata(v, image)
+	if x.tenant {
+		o.volumeTenant = &volumeTenant{v.ProjectID}
+	}
+	if x.host {
+		o.volumeHost = &volumeHost{}
 		if v.Home != nil {
-			o["os-vol-host-attr:host"] = PoolName(*v.Home)
+			pool := PoolName(*v.Home)
+			o.Host = &pool
 		}
 	}
-	if c.allowed("volume_extension:volume_mig_status_attribute", v.ProjectID) {
-		o["os-vol-mig-status-attr:migstat"] = orNil(v.MigrationStatus)
-		o["os-vol-mig-status-attr:name_id"] = nil
+	if x.migration {
+		o.volumeMigrationAttributes = &volumeMigrationAttributes{MigrationStatus: v.MigrationStatus}
 	}
-	if len(v.ImageMetadata) > 0 && c.allowed("volume_extension:volume_image_metadata:show", v.ProjectID) {
-		o["volume_image_metadata"] = v.ImageMetadata
+	if x.image {
+		o.ImageMetadata = v.ImageMetadata
 	}
 	return o
 }
@@ -89,6 +228,11 @@ func (c Context) VolumeDetail(v *model.Volume, image *model.Image) Object {
 // shownMetadata is the user's metadata, what Cinder mixes in (readonly, attached_mode)
 // and our virtual keys.
 func shownMetadata(v *model.Volume, image *model.Image) model.StringMap {
+	waits := v.Status == model.VolumeDownloading
+	failed := strings.HasPrefix(string(v.Status), "error") && v.Error != nil && *v.Error != ""
+	if len(v.AdminMetadata) == 0 && !v.ReadOnly && !waits && !failed && v.Metadata != nil {
+		return v.Metadata // as it is, most times
+	}
 	m := copyOf(v.Metadata)
 	for _, k := range []string{"readonly", "attached_mode"} {
 		if x, ok := v.AdminMetadata[k]; ok {
@@ -98,10 +242,10 @@ func shownMetadata(v *model.Volume, image *model.Image) model.StringMap {
 	if _, ever := m["readonly"]; v.ReadOnly || ever {
 		m["readonly"] = title(v.ReadOnly)
 	}
-	if v.Status == model.VolumeDownloading {
+	if waits {
 		m[ImportKey] = Progress(image)
 	}
-	if strings.HasPrefix(string(v.Status), "error") && v.Error != nil && *v.Error != "" {
+	if failed {
 		m[ErrorKey] = *v.Error
 	}
 	return m
@@ -134,21 +278,21 @@ func Size(bytes int64) string {
 	return fmt.Sprintf("%.4g %ciB", n, units[unit])
 }
 
-func (c Context) attachmentsOf(v *model.Volume) []Object {
-	out := []Object{}
-	for _, a := range v.Attachments {
+func (c Context) attachmentsOf(v *model.Volume, id string) []VolumeAttachment {
+	out := []VolumeAttachment{}
+	for i := range v.Attachments {
+		a := &v.Attachments[i]
 		if a.Status != model.AttachAttached {
 			continue
 		}
-		o := Object{
-			"id": v.ID, "attachment_id": a.ID, "volume_id": v.ID, "server_id": orNil(a.InstanceUUID),
-			"host_name": nil, "device": "na", "attached_at": TimeOrNil(a.AttachedAt),
+		o := VolumeAttachment{
+			ID: id, AttachmentID: a.ID.String(), VolumeID: id, ServerID: a.InstanceUUID, Device: "na", AttachedAt: TimeOrNil(a.AttachedAt),
 		}
 		if a.Mountpoint != nil && *a.Mountpoint != "" {
-			o["device"] = *a.Mountpoint
+			o.Device = *a.Mountpoint
 		}
 		if c.Identity.Admin {
-			o["host_name"] = orNil(a.AttachedHost)
+			o.HostName = a.AttachedHost
 		}
 		out = append(out, o)
 	}

@@ -28,6 +28,7 @@ type Config struct {
 
 	Listen             string
 	ListenPort         int
+	Profiler           string // ADDRESS:PORT; "": off
 	PublicEndpoint     string
 	MaxLimit           int
 	MaxBody            int
@@ -36,6 +37,7 @@ type Config struct {
 	BackendName        string
 	AvailabilityZone   string
 	Keystone           Keystone
+	Nova               Nova
 	GlanceAPI          string
 	QuotaVolumes       int
 	QuotaGigabytes     int
@@ -64,6 +66,16 @@ type Keystone struct {
 	CAFile                            string
 	Insecure                          bool
 	ServiceTokenRoles                 []string
+}
+
+// Nova is how the control plane reaches Nova (section nova).
+type Nova struct {
+	AuthURL, TokenAuthURL             string
+	Username, Password, Project       string
+	UserDomain, ProjectDomain, Region string
+	Interface                         string
+	CAFile                            string
+	Insecure                          bool
 }
 
 // Node is what the agent needs (section node).

@@ -52,6 +52,8 @@ func TestRefused(t *testing.T) {
 		{"[node]\ncache_driver = best\n", `"best" is not one of auto, bcache`},
 		{"[node]\norigin = perhaps\n", `"perhaps" is neither true nor false`},
 		{"[scheduler]\nservice_down_time = soon\n", `"soon" is not a number of seconds`},
+		{"[DEFAULT]\npprof_listen = 0.0.0.0:6060\n", `"0.0.0.0:6060" is no loopback address with a port`},
+		{"[DEFAULT]\npprof_listen = localhost\n", `"localhost" is no loopback address with a port`},
 		{"[node]\ntarget_ip_address = here\n", `"here" is no IP address`},
 	} {
 		f := write(t, x.content)

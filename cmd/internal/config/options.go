@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -19,7 +20,7 @@ type Option struct {
 }
 
 // Options lists every option there is, in the order of the sample file.
-var Options = slices.Concat(common, controlPlane, scheduling, agent)
+var Options = slices.Concat(common, controlPlane, nova, scheduling, agent)
 
 var common = []Option{
 	{Section: "DEFAULT", Name: "host", Help: "Name of this host: the same as Nova's [DEFAULT] host. Default: the host name.", set: text(func(c *Config) *string { return &c.Host })},
@@ -54,11 +55,12 @@ var controlPlane = []Option{
 	{Section: "database", Name: "max_pool_size", Default: "20", Help: "Most connections at once, of this replica.", set: number(func(c *Config) *int { return &c.DatabasePool }, 2, 1000)},
 	{Section: "DEFAULT", Name: "osapi_volume_listen", Default: "0.0.0.0", Help: "Address the REST API listens on.", set: ip(func(c *Config) *string { return &c.Listen })},
 	{Section: "DEFAULT", Name: "osapi_volume_listen_port", Default: "8776", Help: "Its port.", set: number(func(c *Config) *int { return &c.ListenPort }, 1, 65535)},
+	{Section: "DEFAULT", Name: "pprof_listen", Help: "ADDRESS:PORT of a loopback address where Go's profiler answers (`go tool pprof http://ADDRESS:PORT/debug/pprof/profile`), of the control plane. Default: it does not.", set: loopback(func(c *Config) *string { return &c.Profiler })},
 	{Section: "DEFAULT", Name: "public_endpoint", Help: "URL for links, where it differs from what clients ask.", set: scheme(func(c *Config) *string { return &c.PublicEndpoint }, "http", "https")},
 	{Section: "DEFAULT", Name: "osapi_max_limit", Default: "1000", Help: "Most items in one answer.", set: number(func(c *Config) *int { return &c.MaxLimit }, 1, 100000)},
 	{Section: "oslo_middleware", Name: "max_request_body_size", Default: "114688", Help: "Bytes of the largest request body.", set: number(func(c *Config) *int { return &c.MaxBody }, 1024, 1<<30)},
 	{Section: "DEFAULT", Name: "auth_strategy", Default: "keystone", Help: "keystone, or noauth for a trial: everybody is admin of the project in the URL.", set: oneOf(func(c *Config) *string { return &c.AuthStrategy }, "keystone", "noauth")},
-	{Section: "DEFAULT", Name: "default_volume_type", Default: "vmthunder", Help: "Volume type of volumes that name none; made if it is not there.", set: text(func(c *Config) *string { return &c.DefaultType })},
+	{Section: "DEFAULT", Name: "default_volume_type", Default: "__DEFAULT__", Help: "Volume type of volumes that name none, where their project has no default of its own. __DEFAULT__ is there from db sync on; any other has to be created.", set: text(func(c *Config) *string { return &c.DefaultType })},
 	{Section: "DEFAULT", Name: "volume_backend_name", Default: "vmthunder", Help: "Name of the backend in the capabilities of pools.", set: text(func(c *Config) *string { return &c.BackendName })},
 	{Section: "DEFAULT", Name: "quota_volumes", Default: "1000", Help: "Default quota of a project, -1: none.", set: number(func(c *Config) *int { return &c.QuotaVolumes }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_gigabytes", Default: "100000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaGigabytes }, -1, 1<<30)},
@@ -67,6 +69,22 @@ var controlPlane = []Option{
 	{Section: "DEFAULT", Name: "quota_backup_gigabytes", Default: "1000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaBackupGB }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_groups", Default: "10", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaGroups }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "per_volume_size_limit", Default: "-1", Help: "Largest volume in GiB, -1: none.", set: number(func(c *Config) *int { return &c.QuotaPerVolumeGB }, -1, 1<<30)},
+}
+
+// nova's names and defaults are those of cinder.conf.
+var nova = []Option{
+	{Section: "nova", Name: "auth_url", Help: "Keystone for the user below. Default: [keystone_authtoken]'s.", set: scheme(func(c *Config) *string { return &c.Nova.AuthURL }, "http", "https")},
+	{Section: "nova", Name: "auth_type", Default: "password", Help: "Only password.", set: oneOf(func(*Config) *string { return new(string) }, "password")},
+	{Section: "nova", Name: "username", Help: "User who tells Nova that a volume has been extended; needs role admin in project_name. Default: the user of [keystone_authtoken], with its password, project and domains.", set: text(func(c *Config) *string { return &c.Nova.Username })},
+	{Section: "nova", Name: "password", Secret: true, Help: "Its password.", set: text(func(c *Config) *string { return &c.Nova.Password })},
+	{Section: "nova", Name: "project_name", Default: "service", Help: "Its project.", set: text(func(c *Config) *string { return &c.Nova.Project })},
+	{Section: "nova", Name: "user_domain_name", Default: "Default", Help: "Domain of the user.", set: text(func(c *Config) *string { return &c.Nova.UserDomain })},
+	{Section: "nova", Name: "project_domain_name", Default: "Default", Help: "Domain of the project.", set: text(func(c *Config) *string { return &c.Nova.ProjectDomain })},
+	{Section: "nova", Name: "region_name", Help: "Region whose Nova is asked. Default: [keystone_authtoken]'s.", set: text(func(c *Config) *string { return &c.Nova.Region })},
+	{Section: "nova", Name: "interface", Default: "public", Help: "Which endpoint of Nova in the catalog is used.", set: oneOf(func(c *Config) *string { return &c.Nova.Interface }, "internal", "public", "admin")},
+	{Section: "nova", Name: "token_auth_url", Help: "Keystone at which a caller's token is exchanged for one to ask Nova with, and whose catalog then tells where Nova is. Default: the caller's token is used as it is.", set: scheme(func(c *Config) *string { return &c.Nova.TokenAuthURL }, "http", "https")},
+	{Section: "nova", Name: "cafile", Help: "CA certificates for HTTPS. Default: [keystone_authtoken]'s.", set: file(func(c *Config) *string { return &c.Nova.CAFile })},
+	{Section: "nova", Name: "insecure", Default: "false", Help: "Do not verify certificates; so it is, too, if [keystone_authtoken] says so.", set: boolean(func(c *Config) *bool { return &c.Nova.Insecure })},
 }
 
 var scheduling = []Option{
@@ -94,7 +112,7 @@ var agent = []Option{
 	{Section: "node", Name: "report_interval", Default: "5", Help: "Seconds between reports.", set: seconds(func(c *Config) *time.Duration { return &c.Node.ReportInterval })},
 	{Section: "node", Name: "watch_interval", Default: "1", Help: "Seconds between looks at the iSCSI sessions.", set: seconds(func(c *Config) *time.Duration { return &c.Node.WatchInterval })},
 	{Section: "node", Name: "replacement_timeout", Default: "2", Help: "Seconds after which a session that lost its connection gives its commands back, to be sent another way.", set: number(func(c *Config) *int { return &c.Node.ReplacementTimeout }, 1, 600)},
-	{Section: "node", Name: "read_ahead_kb", Default: "128", Help: "Read-ahead of the page layer in KiB.", set: number(func(c *Config) *int { return &c.Node.ReadAheadKiB }, 0, 16384)},
+	{Section: "node", Name: "read_ahead_kb", Default: "0", Help: "Read-ahead of the page layer in KiB. 0: of an image nothing crosses the network but what was asked for; 128 makes fewer, longer requests of cold reads, and two to four times the traffic.", set: number(func(c *Config) *int { return &c.Node.ReadAheadKiB }, 0, 16384)},
 }
 
 func text(f func(*Config) *string) func(*Config, string) error {
@@ -182,6 +200,20 @@ func ip(f func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		if v != "" && net.ParseIP(v) == nil {
 			return fmt.Errorf("%q is no IP address", v)
+		}
+		*f(c) = v
+		return nil
+	}
+}
+
+// loopback takes an address with port that only this host reaches.
+func loopback(f func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" {
+			a, err := netip.ParseAddrPort(v)
+			if err != nil || !a.Addr().IsLoopback() {
+				return fmt.Errorf("%q is no loopback address with a port, like 127.0.0.1:6060", v)
+			}
 		}
 		*f(c) = v
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/vmthunder/vmthunder/api"
 	"github.com/vmthunder/vmthunder/api/glance"
 	"github.com/vmthunder/vmthunder/api/keystone"
+	"github.com/vmthunder/vmthunder/api/nova"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
@@ -76,16 +77,28 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if err := store.CheckVersion(ctx); err != nil {
 		return err
 	}
-	if _, err := store.EnsureType(ctx, c.DefaultType); err != nil {
+	switch _, err := store.TypeByName(ctx, c.DefaultType, ""); {
+	case errors.Is(err, model.ErrNotFound):
+		log.WithField("type", c.DefaultType).Warn("[DEFAULT] default_volume_type names a volume type that is not there: " +
+			"no volume can be made without naming one until it is created")
+	case err != nil:
 		return fmt.Errorf("volume type %s: %w", c.DefaultType, err)
 	}
 
-	sched := scheduler.New(SchedulerStore(store), nodes{bus}, scheduler.Options{
+	compute, err := novaClient(c)
+	if err != nil {
+		return err
+	}
+	options := scheduler.Options{
 		Host: c.Host, Binary: Binary, Degree: c.TreeDegree, MaxImageBytes: int64(c.MaxImageGiB) << 30,
 		NodeDown: c.NodeDown, OriginWait: c.OriginWait, ImageIdle: c.ImageIdle, AttachTimeout: c.AttachTimeout,
 		ReservedPercent: c.ReservedPercentage, Now: time.Now, NewSecret: newSecret,
-	}, log)
-	handler, err := restHandler(c, store, sched, log)
+	}
+	if compute != nil {
+		options.Instances = compute
+	}
+	sched := scheduler.New(SchedulerStore(store), nodes{bus}, options, log)
+	handler, err := restHandler(c, store, sched, compute, log)
 	if err != nil {
 		return err
 	}
@@ -113,18 +126,20 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 		defer cancel()
 		return server.Shutdown(end)
 	})
+	g.Go(func() error { return serveProfiles(ctx, c.Profiler) })
 	g.Go(func() error { return sched.Run(ctx) })
 	g.Go(func() error { return serveControl(ctx, bus, c.Host, sched) })
 	return g.Wait()
 }
 
-func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, log *logrus.Entry) (http.Handler, error) {
+func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, compute *nova.Client, log *logrus.Entry) (http.Handler, error) {
 	transport, err := httpTransport(c)
 	if err != nil {
 		return nil, err
 	}
 	outward := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	var auth keystone.Authenticator = keystone.NoAuth{}
+	var projects v3.Projects // without Keystone any may exist
 	catalog := func(context.Context) (string, error) {
 		return "", fmt.Errorf("%w: with auth_strategy = noauth set glance_api_servers", model.ErrUnavailable)
 	}
@@ -136,9 +151,9 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, lo
 		client := keystone.New(keystone.Config{
 			AuthURL: k.AuthURL, WWWAuthenticate: k.AuthenticateURI, Username: k.Username, Password: k.Password,
 			UserDomainName: k.UserDomain, ProjectName: k.Project, ProjectDomainName: k.ProjectDomain, Region: k.Region,
-			ServiceTokenRoles: k.ServiceTokenRoles, HTTPClient: outward,
+			Interface: k.Interface, ServiceTokenRoles: k.ServiceTokenRoles, HTTPClient: outward,
 		})
-		auth = client
+		auth, projects = client, client
 		catalog = func(ctx context.Context) (string, error) { return client.Endpoint(ctx, "image") }
 	}
 	var servers []string
@@ -149,12 +164,15 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, lo
 	if err != nil {
 		return nil, fmt.Errorf("[DEFAULT] glance_api_servers: %w", err)
 	}
+	volumes := v3.Config{
+		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Log: log,
+		DefaultType: c.DefaultType, DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
+		Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
+	}
+	if compute != nil {
+		volumes.Nova = compute
+	}
 	return api.New(api.Config{
-		V3: v3.Config{
-			Store: APIStore(store), Scheduler: sched, Glance: images, Log: log, DefaultType: c.DefaultType,
-			DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
-			Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
-		},
-		Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody),
+		V3: volumes, Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody),
 	})
 }

@@ -102,7 +102,9 @@ func (n nodes) Apply(ctx context.Context, host string, doc model.Desired, wait [
 	if d, ok := ctx.Deadline(); ok {
 		args.WaitMS = max(0, time.Until(d).Milliseconds()-1500)
 	}
+	began := time.Now()
 	err := n.b.Client.Call(ctx, rpc.Target{Topic: rpc.TopicNode, Server: host, Version: rpcVersion}, methodApply, args, &o, rpc.Monitor(10*time.Second))
+	n.b.log.WithFields(logrus.Fields{"node": host, "volumes": wait, "took": time.Since(began)}).Debug("document sent and answered")
 	if err != nil {
 		return o, fmt.Errorf("node %s: %w", host, unavailable(err))
 	}
@@ -140,8 +142,7 @@ func serveNode(ctx context.Context, b *Bus, host string, a *agent.Agent) error {
 	return b.serve(ctx, rpc.TopicNode, host, map[string]rpc.Method{
 		methodApply: rpc.Handle(func(ctx context.Context, _ rpc.Context, args applyArgs) (*model.Observed, error) {
 			if len(args.Wait) == 0 {
-				_, err := a.Apply(ctx, args.Document, nil)
-				return nil, err
+				return nil, a.Take(args.Document)
 			}
 			ctx, cancel := context.WithTimeout(ctx, time.Duration(args.WaitMS)*time.Millisecond)
 			defer cancel()

@@ -56,7 +56,7 @@ func TestEveryOptionCounts(t *testing.T) {
 			return true
 		})
 	})
-	for _, typ := range []reflect.Type{reflect.TypeFor[config.Config](), reflect.TypeFor[config.Keystone](), reflect.TypeFor[config.Node]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[config.Config](), reflect.TypeFor[config.Keystone](), reflect.TypeFor[config.Nova](), reflect.TypeFor[config.Node]()} {
 		for f := range typ.NumField() {
 			if !used[typ.Field(f).Name] {
 				t.Errorf("%s.%s is read by nobody", typ.Name(), typ.Field(f).Name)

@@ -62,7 +62,9 @@ func Node(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 
 // drivers makes the kernel facilities that the configuration asks for.
 func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Drivers, string, error) {
-	run := command.Exec{}
+	run := command.Traced{Runner: command.Exec{}, Ended: func(c command.Cmd, took time.Duration, err error) {
+		log.WithFields(logrus.Fields{"command": c.String(), "took": took, "failed": err != nil}).Debug("executed")
+	}}
 	mapper := dm.New(run)
 	loops := loop.New(run)
 	d := agent.Drivers{
@@ -72,6 +74,7 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 			st, err := dm.Stat(path)
 			return int64(st.ReadSectors) * 512, err
 		},
+		Size: dm.SizeOf,
 		Number: func(path string) (string, error) {
 			n, err := dm.Number(path)
 			return n.String(), err

@@ -46,6 +46,7 @@ type simAgent struct {
 	busy map[string]bool // volumes that something holds open
 	lost map[string]bool // images whose parent is out of reach
 	pool string
+	thin map[uint32]bool // thin devices in its pool
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
@@ -60,7 +61,7 @@ func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
 	}
 	s.svc = scheduler.New(SchedulerStore(s.store), s, opt, logrus.NewEntry(log))
 	for _, h := range hosts {
-		s.agents[h] = &simAgent{host: h, boot: "b1", pool: "pool-" + h, busy: map[string]bool{}, lost: map[string]bool{}}
+		s.agents[h] = &simAgent{host: h, boot: "b1", pool: "pool-" + h, thin: map[uint32]bool{}, busy: map[string]bool{}, lost: map[string]bool{}}
 		s.report(h)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -89,8 +90,31 @@ func (s *site) Apply(_ context.Context, host string, doc model.Desired, _ []stri
 	}
 	if doc.Generation >= a.doc.Generation {
 		a.doc = doc
+		s.thins(a)
 	}
 	return s.observe(a), nil
+}
+
+// thins deletes and makes thin devices, in the order that is worst for copies.
+func (s *site) thins(a *simAgent) {
+	for _, d := range a.doc.Volumes {
+		if d.State == model.Absent && !a.busy[d.ID] {
+			delete(a.thin, d.ThinID)
+		}
+	}
+	for _, d := range a.doc.Volumes {
+		switch {
+		case d.State == model.Absent || d.Materialized || a.thin[d.ThinID]:
+		case d.SourceThin == 0:
+			if d.State == model.Present {
+				a.thin[d.ThinID] = true
+			}
+		case !a.thin[d.SourceThin]:
+			s.t.Errorf("%s: %s is to be a copy of thin device %d, which is not there", a.host, d.ID, d.SourceThin)
+		default:
+			a.thin[d.ThinID] = true
+		}
+	}
 }
 
 func (s *site) observe(a *simAgent) model.Observed {
@@ -117,7 +141,7 @@ func (s *site) observe(a *simAgent) model.Observed {
 		o.Images = append(o.Images, i)
 	}
 	for _, d := range a.doc.Volumes {
-		v := model.ObservedVolume{ID: d.ID, State: model.DeviceReady, Device: "/dev/mapper/" + d.ID, Materialized: true, LUN: 1}
+		v := model.ObservedVolume{ID: d.ID, State: model.DeviceReady, Device: "/dev/mapper/" + d.ID, Materialized: true, LUN: 1, Bytes: d.Bytes}
 		for _, h := range d.Hosts {
 			v.Hosts = append(v.Hosts, h.Initiator)
 		}
@@ -127,7 +151,7 @@ func (s *site) observe(a *simAgent) model.Observed {
 		case d.State == model.Absent:
 			v = model.ObservedVolume{ID: d.ID, State: model.DeviceAbsent}
 		case d.State == model.Inactive:
-			v = model.ObservedVolume{ID: d.ID, State: model.DeviceInactive, Materialized: d.Materialized}
+			v = model.ObservedVolume{ID: d.ID, State: model.DeviceInactive, Materialized: d.Materialized || a.thin[d.ThinID]}
 		}
 		o.Volumes = append(o.Volumes, v)
 	}
@@ -153,6 +177,7 @@ func (s *site) report(host string) {
 		s.mu.Lock()
 		if doc.Generation >= a.doc.Generation {
 			a.doc = *doc
+			s.thins(a)
 		}
 		s.mu.Unlock()
 	}
@@ -302,7 +327,7 @@ func TestDeleteLeavesNoRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.svc.Delete(context.Background(), vols[0].ID, false); !errors.Is(err, model.ErrConflict) {
+	if err := s.svc.Delete(context.Background(), vols[0].ID, model.DeleteOptions{}); !errors.Is(err, model.ErrConflict) {
 		t.Errorf("delete while attached: %v, want a conflict", err)
 	}
 	if _, err := s.svc.Disconnect(context.Background(), att); err != nil {
@@ -312,7 +337,7 @@ func TestDeleteLeavesNoRow(t *testing.T) {
 		t.Errorf("status %s after detach", st)
 	}
 	for _, v := range vols {
-		if err := s.svc.Delete(context.Background(), v.ID, false); err != nil {
+		if err := s.svc.Delete(context.Background(), v.ID, model.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -335,11 +360,21 @@ func TestDetachOfAnOpenDevice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.store.CompleteAttachment(context.Background(), att); err != nil {
+		t.Fatal(err)
+	}
+	detaching := model.VolumeMove{From: []model.VolumeStatus{model.VolumeInUse}, To: model.VolumeDetaching} // os-begin_detaching
+	if _, err := s.store.MoveVolume(context.Background(), vols[0].ID, detaching); err != nil {
+		t.Fatal(err)
+	}
 	s.mu.Lock()
 	s.agents["n1"].busy[vols[0].ID.String()] = true
 	s.mu.Unlock()
 	if _, err := s.svc.Disconnect(context.Background(), att); !errors.Is(err, model.ErrInUse) {
 		t.Fatalf("detach of an open device: %v, want in use", err)
+	}
+	if st := s.status(vols[0].ID); st != "in-use" {
+		t.Errorf("a volume that can't be detached is %s", st)
 	}
 	a, _, err := s.store.AttachmentVolume(context.Background(), att)
 	if err != nil || len(a.Connector) == 0 {

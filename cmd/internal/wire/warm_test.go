@@ -62,7 +62,7 @@ func TestWarm(t *testing.T) {
 	if _, err := s.svc.Disconnect(ctx, att); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.svc.Delete(ctx, vols[0].ID, false); err != nil {
+	if err := s.svc.Delete(ctx, vols[0].ID, model.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.until("the volume to be gone", func() bool { return s.status(vols[0].ID) == "gone" })

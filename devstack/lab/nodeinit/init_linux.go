@@ -91,6 +91,9 @@ func setup(ctx context.Context) (Config, error) {
 	if err := identity(cfg); err != nil {
 		return cfg, err
 	}
+	if err := quietKernel(); err != nil {
+		return cfg, err
+	}
 	if err := network("vec0", cfg.Address); err != nil {
 		return cfg, err
 	}
@@ -115,6 +118,17 @@ func setup(ctx context.Context) (Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// quietKernel keeps the kernel from starting /sbin/hotplug, which is not there, for each
+// event of a device: this kernel is built to, those of today's distributions are not, and an
+// attach of a volume is a dozen events.
+func quietKernel() error {
+	err := os.WriteFile("/sys/kernel/uevent_helper", []byte("\n"), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 type mount struct{ source, target, fstype, data string }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vmthunder/vmthunder/driver/internal/attr"
 )
 
 // sysfs reads and writes attributes below the root, /sys but for tests.
@@ -26,8 +28,8 @@ func (s sysfs) device(major, minor uint32) string {
 
 // readAttr returns an attribute without the line feed and NULs at its end.
 func readAttr(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	return strings.TrimRight(string(b), "\n\x00"), err
+	text, err := attr.Read(path)
+	return strings.TrimRight(text, "\n\x00"), err
 }
 
 // writeAttr writes an attribute. It never creates a file: an attribute that this kernel

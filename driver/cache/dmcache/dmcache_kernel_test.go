@@ -20,7 +20,7 @@ func TestConformance(t *testing.T) {
 				return bed.New(t, func(_ *testing.T, b *bed.Bed) driver.Cache {
 					return dmcache.New(dmcache.Config{DM: b.DM, BlockSectors: block})
 				})
-			}, drivertest.CacheTraits{Passes: 60, Residue: 0.5})
+			}, drivertest.CacheTraits{Passes: 60, Residue: 0.6})
 		})
 	}
 }

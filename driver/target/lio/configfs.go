@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vmthunder/vmthunder/driver/internal/attr"
 )
 
 // configFS is what this package does to /sys/kernel/config/target. Paths are
@@ -69,10 +71,7 @@ func belowTarget(to string) string {
 	return to
 }
 
-func (k kernelFS) read(p string) (string, error) {
-	b, err := os.ReadFile(k.path(p))
-	return string(b), err
-}
+func (k kernelFS) read(p string) (string, error) { return attr.Read(k.path(p)) }
 
 func (k kernelFS) write(p, value string) error {
 	f, err := os.OpenFile(k.path(p), os.O_WRONLY, 0)

@@ -1,0 +1,468 @@
+package v3
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/api/v3/schema"
+	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+const noSnapshot = "Snapshot %s could not be found."
+
+func (a *API) snapshotRoutes() []route {
+	return []route{
+		{method: "GET", path: "/snapshots", h: a.listSnapshots},
+		{method: "GET", path: "/snapshots/detail", h: a.listSnapshotsDetail},
+		{method: "POST", path: "/snapshots", h: a.createSnapshot},
+		{method: "GET", path: "/snapshots/{id}", h: a.showSnapshot},
+		{method: "PUT", path: "/snapshots/{id}", h: a.updateSnapshot},
+		{method: "DELETE", path: "/snapshots/{id}", h: a.deleteSnapshot},
+		{method: "POST", path: "/snapshots/{id}/action", h: a.snapshotAction},
+		{method: "GET", path: "/snapshots/{id}/metadata", h: a.showSnapshotMetadata},
+		{method: "POST", path: "/snapshots/{id}/metadata", h: a.mergeSnapshotMetadata},
+		{method: "PUT", path: "/snapshots/{id}/metadata", h: a.replaceSnapshotMetadata},
+		{method: "GET", path: "/snapshots/{id}/metadata/{key}", h: a.showSnapshotMetadataKey},
+		{method: "PUT", path: "/snapshots/{id}/metadata/{key}", h: a.putSnapshotMetadataKey},
+		{method: "DELETE", path: "/snapshots/{id}/metadata/{key}", h: a.deleteSnapshotMetadataKey},
+	}
+}
+
+func (a *API) snapshot(c *call, rule string) (model.Snapshot, error) {
+	return a.snapshotByID(c, c.vars["id"], rule)
+}
+
+func (a *API) snapshotByID(c *call, text, rule string) (model.Snapshot, error) {
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return model.Snapshot{}, fault.NotFound(noSnapshot, text)
+	}
+	s, err := a.Store.Snapshot(c.ctx(), id, c.scope())
+	if err != nil {
+		return s, notFound(err, noSnapshot, text)
+	}
+	return s, c.allowOn(rule, s.ProjectID)
+}
+
+func (a *API) showSnapshot(c *call) error {
+	s, err := a.snapshot(c, "volume:get_snapshot")
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"snapshot": c.view().Snapshot(&s, true)})
+}
+
+func (a *API) listSnapshots(c *call) error       { return a.snapshotList(c, false) }
+func (a *API) listSnapshotsDetail(c *call) error { return a.snapshotList(c, true) }
+
+func snapshotSorts() []string {
+	return []string{"id", "name", "status", "volume_id", "volume_size", "size", "created_at", "updated_at", "project_id", "user_id",
+		"description", "progress", "volume_type_id"}
+}
+
+func snapshotColumns() map[string]string {
+	return map[string]string{
+		"id": "id", "name": "name", "display_name": "name", "description": "description", "status": "status", "volume_id": "volume_id",
+		"metadata": "metadata", "availability_zone": "availability_zone", "consumes_quota": "consumes_quota", "size": "size",
+		"volume_size": "size", "project_id": "project_id", "tenant_id": "project_id", "user_id": "user_id", "host": "host",
+		"created_at": "created_at", "updated_at": "updated_at", "group_snapshot_id": "group_snapshot_id", "progress": "progress",
+		"volume_type_id": "volume_type_id",
+	}
+}
+
+func (a *API) snapshotList(c *call, detail bool) error {
+	if err := c.allow("volume:get_all_snapshots"); err != nil {
+		return err
+	}
+	params := c.r.URL.Query()
+	p, err := a.paging(params, snapshotSorts())
+	if err != nil {
+		return err
+	}
+	q, err := p.query(a.MaxLimit, noSnapshot)
+	if err != nil {
+		return err
+	}
+	if q.ProjectID, err = c.listScope(); err != nil {
+		return err
+	}
+	withCount, err := c.withCount()
+	if err != nil {
+		return err
+	}
+	nothing, err := a.snapshotFilters(c, params, &q)
+	if err != nil {
+		return err
+	}
+	snaps, total := []model.Snapshot{}, 0
+	if !nothing && p.limit != 0 {
+		if snaps, err = a.Store.ListSnapshots(c.ctx(), q); err != nil {
+			return notFound(err, noSnapshot, p.marker)
+		}
+	}
+	if withCount && !nothing {
+		if total, err = a.Store.CountSnapshots(c.ctx(), model.ListQuery{ProjectID: q.ProjectID, Filters: q.Filters}); err != nil {
+			return err
+		}
+	}
+	rows := make([]view.Object, 0, len(snaps))
+	for i := range snaps {
+		rows = append(rows, c.view().Snapshot(&snaps[i], detail))
+	}
+	body := view.Object{"snapshots": rows}
+	if withCount {
+		body["count"] = total
+	}
+	if len(snaps) > 0 {
+		c.next(body, "snapshots_links", p, a.MaxLimit, len(snaps), snaps[len(snaps)-1].ID.String())
+	}
+	return c.json(http.StatusOK, body)
+}
+
+func (a *API) snapshotFilters(c *call, params url.Values, q *model.ListQuery) (nothing bool, err error) {
+	if !c.id.Admin { // clients look by id that way
+		params.Del("project_id")
+		params.Del("tenant_id")
+	}
+	if c.mv < 22 {
+		params.Del("metadata")
+	}
+	rules := filterRules{resource: "snapshot", columns: snapshotColumns(), admin: c.id.Admin, mv: c.mv}
+	if q.Filters, nothing, err = rules.parse(params); err != nil {
+		return false, err
+	}
+	for _, f := range q.Filters {
+		switch f.Column {
+		case "id", "volume_id", "group_snapshot_id", "volume_type_id":
+			nothing = nothing || f.Op == "=" && !isUUID(f.Value)
+		}
+	}
+	return nothing, nil
+}
+
+const inUseFlag = "Since microversion 3.66 the 'force' flag is invalid for this request. For backward compatability, however, " +
+	"when the 'force' flag is passed with a value evaluating to True, it is silently ignored."
+
+// createSnapshot needs force for a volume in use, before 3.66.
+func (a *API) createSnapshot(c *call) error {
+	in, err := c.inner("snapshot")
+	if err != nil {
+		return err
+	}
+	if err := in.Require("volume_id"); err != nil {
+		return err
+	}
+	volume, err := in.String("volume_id", 1, 255)
+	if err != nil {
+		return err
+	}
+	if !isUUID(*volume) {
+		return in.Invalid("volume_id", "'%s' is not a 'uuid'", *volume)
+	}
+	force, err := in.Bool("force")
+	if err != nil {
+		return err
+	}
+	if c.mv >= 66 && force != nil && !*force {
+		return fault.BadRequest("%s", inUseFlag)
+	}
+	s := model.Snapshot{ID: uuid.New(), ConsumesQuota: true}
+	if s.Name, err = nameOf(in, "name", "display_name"); err != nil {
+		return err
+	}
+	if s.Description, err = nameOf(in, "description", "display_description"); err != nil {
+		return err
+	}
+	m, err := in.Strings("metadata")
+	if err != nil {
+		return err
+	}
+	s.Metadata = writable(m)
+	v, err := a.volumeByID(c, *volume, "volume:create_snapshot")
+	if err != nil {
+		return err
+	}
+	s.VolumeID, s.ProjectID, s.UserID = v.ID, c.id.ProjectID, c.id.UserID
+	from := []model.VolumeStatus{model.VolumeAvailable}
+	if force != nil && *force || c.mv >= 66 {
+		from = append(from, model.VolumeInUse)
+	}
+	made, err := a.Scheduler.Snapshot(c.ctx(), []model.Snapshot{s}, from)
+	if isState(err) {
+		return fault.InvalidVolume("Volume %s status must be %s, but current status is: %s.", v.ID, joined(from), v.Status)
+	}
+	if err != nil {
+		return notFound(err, noVolume, *volume)
+	}
+	made[0].Status, made[0].Progress, made[0].UpdatedAt = model.SnapshotCreating, "0%", nil
+	return c.json(http.StatusAccepted, view.Object{"snapshot": c.view().Snapshot(&made[0], false)})
+}
+
+func joined[T ~string](of []T) string {
+	words := make([]string, len(of))
+	for i, s := range of {
+		words[i] = string(s)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (a *API) updateSnapshot(c *call) error {
+	in, err := c.inner("snapshot")
+	if err != nil {
+		return err
+	}
+	known := []string{"name", "description", "display_name", "display_description"}
+	if err := in.Only(known...); err != nil {
+		return err
+	}
+	if len(in.Keys()) == 0 {
+		return in.InvalidSelf("{} does not have enough properties")
+	}
+	var p model.SnapshotPatch
+	if p.Name, err = nameOf(in, "name", "display_name"); err != nil {
+		return err
+	}
+	if p.Description, err = nameOf(in, "description", "display_description"); err != nil {
+		return err
+	}
+	s, err := a.snapshot(c, "volume:update_snapshot")
+	if err != nil {
+		return err
+	}
+	if p.Name != nil || p.Description != nil {
+		if s, err = a.Store.PatchSnapshot(c.ctx(), s.ID, p); err != nil {
+			return notFound(err, noSnapshot, c.vars["id"])
+		}
+	}
+	return c.json(http.StatusOK, view.Object{"snapshot": c.view().Snapshot(&s, false)})
+}
+
+func (a *API) deleteSnapshot(c *call) error {
+	s, err := a.snapshot(c, "volume:delete_snapshot")
+	if err != nil {
+		return err
+	}
+	return a.endSnapshot(c, s, []model.SnapshotStatus{model.SnapshotAvailable, model.SnapshotError})
+}
+
+// endSnapshot deletes a snapshot whose status is one of from; nil is any.
+func (a *API) endSnapshot(c *call, s model.Snapshot, from []model.SnapshotStatus) error {
+	const refused = "Invalid snapshot: Snapshot status must be available or error and must not be part of a group."
+	if s.GroupSnapshotID != nil {
+		return fault.BadRequest(refused)
+	}
+	err := a.Scheduler.DeleteSnapshot(c.ctx(), s.ID, from)
+	if errors.Is(err, model.ErrConflict) {
+		return fault.BadRequest(refused)
+	}
+	if err != nil {
+		return notFound(err, noSnapshot, s.ID)
+	}
+	return c.emptyHTML(http.StatusAccepted)
+}
+
+func (a *API) snapshotAction(c *call) error {
+	name, body, err := c.action()
+	if err != nil {
+		return err
+	}
+	do, ok := map[string]func(*call, *schema.Object) error{
+		"os-reset_status":           a.resetSnapshot,
+		"os-force_delete":           a.forceDeleteSnapshot,
+		"os-update_snapshot_status": a.reportSnapshot,
+		"os-unmanage":               a.unmanageSnapshot,
+	}[name]
+	if !ok {
+		return noAction(name)
+	}
+	args, err := body.Optional(name)
+	if err != nil {
+		return err
+	}
+	if args == nil { // null and {} are the same
+		if args, err = schema.Parse([]byte("{}")); err != nil {
+			return err
+		}
+	}
+	return do(c, args)
+}
+
+func snapshotStatuses() []string {
+	return []string{"available", "backing-up", "creating", "deleted", "deleting", "error", "error_deleting", "restoring", "unmanaging"}
+}
+
+func (a *API) resetSnapshot(c *call, in *schema.Object) error {
+	if err := in.Require("status"); err != nil {
+		return err
+	}
+	status, err := in.String("status", 1, 255)
+	if err != nil {
+		return err
+	}
+	s, err := a.snapshot(c, "volume_extension:snapshot_admin_actions:reset_status")
+	if err != nil {
+		return err
+	}
+	to := strings.ToLower(*status)
+	if !slices.Contains(snapshotStatuses(), to) || to == "deleted" {
+		return fault.BadRequest("Must specify a valid status")
+	}
+	if _, err := a.Store.MoveSnapshot(c.ctx(), s.ID, model.SnapshotMove{To: model.SnapshotStatus(to)}); err != nil {
+		return notFound(err, noSnapshot, s.ID)
+	}
+	return c.empty(http.StatusAccepted)
+}
+
+func (a *API) forceDeleteSnapshot(c *call, _ *schema.Object) error {
+	s, err := a.snapshot(c, "volume_extension:snapshot_admin_actions:force_delete")
+	if err != nil {
+		return err
+	}
+	return a.endSnapshot(c, s, nil)
+}
+
+// reportSnapshot is how Nova reports on snapshots that it takes itself.
+func (a *API) reportSnapshot(c *call, in *schema.Object) error {
+	if err := in.Require("status"); err != nil {
+		return err
+	}
+	status, err := in.String("status", 1, 255)
+	if err != nil {
+		return err
+	}
+	progress, err := in.String("progress", 0, 255)
+	if err != nil {
+		return err
+	}
+	s, err := a.snapshot(c, "snapshot_extension:snapshot_actions:update_snapshot_status")
+	if err != nil {
+		return err
+	}
+	may := map[model.SnapshotStatus][]model.SnapshotStatus{
+		model.SnapshotCreating: {model.SnapshotCreating, model.SnapshotAvailable, model.SnapshotError},
+		model.SnapshotDeleting: {model.SnapshotDeleting, model.SnapshotErrorDeleting},
+	}[s.Status]
+	to := model.SnapshotStatus(*status)
+	switch {
+	case may == nil:
+		return fault.BadRequest("Snapshot status %s not allowed for update_snapshot_status", s.Status)
+	case !slices.Contains(may, to):
+		return fault.BadRequest("Provided snapshot status %s not allowed for snapshot with status %s.", to, s.Status)
+	}
+	if progress != nil && *progress == "" {
+		progress = nil
+	}
+	_, err = a.Store.MoveSnapshot(c.ctx(), s.ID, model.SnapshotMove{From: []model.SnapshotStatus{s.Status}, To: to, Progress: progress})
+	if err != nil {
+		return notFound(err, noSnapshot, s.ID)
+	}
+	return c.emptyHTML(http.StatusAccepted)
+}
+
+func (a *API) unmanageSnapshot(c *call, _ *schema.Object) error {
+	if _, err := a.snapshot(c, "snapshot_extension:snapshot_unmanage"); err != nil {
+		return err
+	}
+	return unsupported("Unmanaging a snapshot")
+}
+
+func (a *API) showSnapshotMetadata(c *call) error {
+	s, err := a.snapshot(c, "volume:get_snapshot_metadata")
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"metadata": orEmpty(s.Metadata)})
+}
+
+func orEmpty(m model.StringMap) model.StringMap {
+	if m == nil {
+		return model.StringMap{}
+	}
+	return m
+}
+
+// editSnapshot changes a snapshot's metadata by edit, which must be pure: it may run again.
+func (a *API) editSnapshot(c *call, rule string, edit func(m model.StringMap) error) (model.Snapshot, error) {
+	s, err := a.snapshot(c, rule)
+	if err != nil {
+		return s, err
+	}
+	s, err = a.Store.EditSnapshotMetadata(c.ctx(), s.ID, edit)
+	return s, notFound(err, noSnapshot, c.vars["id"])
+}
+
+func (a *API) mergeSnapshotMetadata(c *call) error   { return a.putSnapshotMetadata(c, false) }
+func (a *API) replaceSnapshotMetadata(c *call) error { return a.putSnapshotMetadata(c, true) }
+
+func (a *API) putSnapshotMetadata(c *call, replace bool) error {
+	m, err := metadataBody(c)
+	if err != nil {
+		return err
+	}
+	s, err := a.editSnapshot(c, "volume:update_snapshot_metadata", func(old model.StringMap) error {
+		if replace {
+			clear(old)
+		}
+		maps.Copy(old, m)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"metadata": orEmpty(s.Metadata)})
+}
+
+func noSnapshotKey(c *call) error {
+	return fault.NotFound("Snapshot %s has no metadata with key %s.", c.vars["id"], c.vars["key"])
+}
+
+func (a *API) showSnapshotMetadataKey(c *call) error {
+	s, err := a.snapshot(c, "volume:get_snapshot_metadata")
+	if err != nil {
+		return err
+	}
+	x, ok := s.Metadata[c.vars["key"]]
+	if !ok {
+		return noSnapshotKey(c)
+	}
+	return c.json(http.StatusOK, view.Object{"meta": view.Object{c.vars["key"]: x}})
+}
+
+func (a *API) putSnapshotMetadataKey(c *call) error {
+	in, err := c.inner("meta")
+	if err != nil {
+		return err
+	}
+	m, err := onePair(in, c.vars["key"])
+	if err != nil {
+		return err
+	}
+	if _, err := a.editSnapshot(c, "volume:update_snapshot_metadata", func(old model.StringMap) error {
+		maps.Copy(old, m)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"meta": m})
+}
+
+func (a *API) deleteSnapshotMetadataKey(c *call) error {
+	if _, err := a.editSnapshot(c, "volume:delete_snapshot_metadata", func(m model.StringMap) error {
+		if _, ok := m[c.vars["key"]]; !ok {
+			return noSnapshotKey(c)
+		}
+		delete(m, c.vars["key"])
+		return nil
+	}); err != nil {
+		return err
+	}
+	return c.emptyHTML(http.StatusOK)
+}

@@ -1,0 +1,115 @@
+package v3
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/api/fault"
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// source is what a volume is made from: a snapshot or another volume.
+type source struct {
+	snapshot, volume *uuid.UUID // one of them
+	size             int        // GiB
+	kind             *uuid.UUID // type
+	zone             string
+	bootable         bool
+	imageMetadata    model.StringMap
+}
+
+// sourceOf finds the one source that a request names; nil is none. Of backups and groups
+// there are none yet, so none is found.
+func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
+	var given []string
+	for _, k := range []struct{ key, name string }{
+		{"snapshot_id", "snapshot"}, {"image", "imageRef"}, {"source_volid", "source_volume"}, {"backup_id", "backup"},
+	} {
+		if refs[k.key] != "" {
+			given = append(given, k.name)
+		}
+	}
+	if len(given) > 1 {
+		return nil, fault.InvalidInput("May specify only one of %s", strings.Join([]string{"snapshot", "imageRef", "source_volume", "backup"}, ", "))
+	}
+	switch {
+	case refs["snapshot_id"] != "":
+		return a.sourceSnapshot(c, refs["snapshot_id"])
+	case refs["source_volid"] != "":
+		return a.sourceVolume(c, refs["source_volid"])
+	case refs["backup_id"] != "" && c.mv >= 47:
+		return nil, fault.NotFound("Backup %s could not be found.", refs["backup_id"])
+	case refs["consistencygroup_id"] != "":
+		return nil, fault.NotFound("Group %s could not be found.", refs["consistencygroup_id"])
+	case refs["group_id"] != "" && c.mv >= 13:
+		return nil, fault.NotFound("Group %s could not be found.", refs["group_id"])
+	}
+	return nil, nil //nolint:nilnil // from an image, or blank
+}
+
+const (
+	snapshotNotReady = "Invalid snapshot: Originating snapshot status must be one of 'available' values"
+	sourceNotReady   = "Invalid volume: Originating source volume status must be one of 'in-use, available' values"
+)
+
+func (a *API) sourceSnapshot(c *call, ref string) (*source, error) {
+	sn, err := a.snapshotByID(c, ref, "volume:get_snapshot")
+	if err != nil {
+		return nil, err
+	}
+	if sn.Status != model.SnapshotAvailable {
+		return nil, fault.BadRequest(snapshotNotReady)
+	}
+	v, err := a.Store.Volume(c.ctx(), sn.VolumeID, "")
+	if err != nil {
+		return nil, notFound(err, noVolume, sn.VolumeID)
+	}
+	return &source{
+		snapshot: &sn.ID, size: sn.SizeGiB, kind: sn.VolumeTypeID, zone: v.AvailabilityZone, bootable: sn.Bootable, imageMetadata: sn.ImageMetadata,
+	}, nil
+}
+
+func (a *API) sourceVolume(c *call, ref string) (*source, error) {
+	v, err := a.volumeByID(c, ref, "volume:get")
+	if err != nil {
+		return nil, err
+	}
+	if v.Status != model.VolumeAvailable && v.Status != model.VolumeInUse {
+		return nil, fault.BadRequest(sourceNotReady)
+	}
+	return &source{
+		volume: &v.ID, size: v.SizeGiB, kind: v.VolumeTypeID, zone: v.AvailabilityZone, bootable: v.Bootable, imageMetadata: v.ImageMetadata,
+	}, nil
+}
+
+// fit takes the source's size where none is given, and refuses a smaller one.
+func (s *source) fit(gib *int) error {
+	switch {
+	case *gib == 0:
+		*gib = s.size
+	case *gib >= s.size:
+	case s.snapshot != nil:
+		return fault.InvalidInput("Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", *gib, s.size)
+	default:
+		return fault.InvalidInput("Volume size '%d'GB cannot be smaller than original volume size  %dGB. They must be >= original volume size.", *gib, s.size)
+	}
+	return nil
+}
+
+// give writes into a volume what it has of its source.
+func (s *source) give(v *model.Volume) {
+	v.SnapshotID, v.SourceVolID, v.Bootable, v.ImageMetadata = s.snapshot, s.volume, s.bootable, maps.Clone(s.imageMetadata)
+}
+
+// refused puts into words that the source has moved on since it was looked at.
+func (s *source) refused(err error) error {
+	switch {
+	case !isState(err):
+		return err
+	case s.snapshot != nil:
+		return fault.BadRequest(snapshotNotReady)
+	}
+	return fault.BadRequest(sourceNotReady)
+}

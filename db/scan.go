@@ -1,0 +1,40 @@
+package db
+
+import (
+	"context"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// volumeFields are what the columns of volumeColumns are read into, in their order.
+func volumeFields(v *model.Volume) []any {
+	return []any{
+		&v.ID, &v.ProjectID, &v.UserID, &v.Name, &v.Description, &v.SizeGiB, &v.Status, &v.PreviousStatus,
+		&v.AttachStatus, &v.MigrationStatus, &v.AvailabilityZone, &v.VolumeTypeID, &v.VolumeType, &v.Bootable,
+		&v.Multiattach, &v.ReadOnly, &v.ConsumesQuota, &v.ImageID, &v.SnapshotID, &v.SourceVolID, &v.GroupID,
+		&v.EncryptionKeyID, &v.Metadata, &v.AdminMetadata, &v.ImageMetadata, &v.Home, &v.ThinID, &v.SourceThin, &v.Materialized, &v.Error,
+		&v.RequestID, &v.CreatedAt, &v.UpdatedAt, &v.LaunchedAt,
+	}
+}
+
+// read fills dst, a pointer to a slice, with the rows of a list. Volumes, of which lists
+// are long, are read without reflection, which took as long as all else that is done with
+// them here.
+func (s *Store) read(ctx context.Context, dst any, query string, args ...any) error {
+	vs, ok := dst.(*[]model.Volume)
+	if !ok {
+		return s.list(ctx, dst, query, args...)
+	}
+	rows, err := s.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return translate(ctx, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		*vs = append(*vs, model.Volume{})
+		if err := rows.Scan(volumeFields(&(*vs)[len(*vs)-1])...); err != nil {
+			return translate(ctx, err)
+		}
+	}
+	return translate(ctx, rows.Err())
+}

@@ -1,0 +1,135 @@
+//go:build lab
+
+package clients
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vmthunder/vmthunder/api/goldentest"
+	"github.com/vmthunder/vmthunder/devstack/cluster"
+	"github.com/vmthunder/vmthunder/devstack/lab"
+)
+
+// goldenDifferences are those of this laboratory, not of the product.
+func goldenDifferences() []goldentest.Difference {
+	return []goldentest.Difference{
+		{Calls: []int{16, 17, 30, 31}, Skip: []string{".pools"}, Reason: "a pool for each node"},
+		{Calls: []int{188}, Status: 503, Reason: "without Nova, nobody says that the instance is gone"},
+		{Calls: []int{189}, Status: 200, Reason: "as 188"},
+		{Calls: []int{270}, Skip: []string{".messages", "messages_links"}, Reason: "no messages of recorded failures stand here"},
+		{Calls: []int{271, 272}, Status: 404, Reason: "as 270"},
+	}
+}
+
+// What a real Cinder was asked, asked again of the product with its real database, bus,
+// Keystone, Glance and nodes.
+func TestGolden(t *testing.T) {
+	s := current(t)
+	dir := artefacts(t, "golden")
+	ctx := limit(t, 15*time.Minute)
+	admin := s.c.Admin()
+	project, err := admin.Project(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there struct{ Volumes []cluster.Volume }
+	if err := admin.Do(ctx, "GET", "/volumes", nil, &there); err != nil || len(there.Volumes) != 0 {
+		t.Fatalf("the project has volumes already, %v (%v)", there.Volumes, err)
+	}
+	second := map[string]any{"volume_type": map[string]any{"name": "deftype"}}
+	if err := admin.Do(ctx, "POST", "/types", second, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.sweepGolden(t) })
+	token := func(user, project string) string {
+		tk, err := s.lab.Token(ctx, user, project)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tk
+	}
+	user, service := token("admin", "admin"), token("nova", "service")
+	client := s.lab.HTTPClient()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	replay := goldentest.Replay{
+		URL: fmt.Sprintf("http://%s:%d", lab.HostAddress, lab.PortVolume), Project: project, Other: goldenDifferences(),
+		Names: []string{
+			"zed1@fake1#fake", origin + "@vmthunder#vmthunder", "fake1#fake", "vmthunder#vmthunder", "zed1@fake1", origin + "@vmthunder",
+			"cmp1", node1, goldentest.Image, s.image(t, lab.ImageRaw),
+		},
+		Do: func(r *http.Request, serviceToken bool) (*http.Response, error) {
+			r.Header.Set("X-Auth-Token", user)
+			if serviceToken {
+				r.Header.Set("X-Service-Token", service)
+			}
+			return client.Do(r.WithContext(ctx))
+		},
+		Settle: func() error {
+			return cluster.Wait(ctx, time.Minute, "volumes to settle", func() (bool, error) {
+				vs, err := admin.Volumes(ctx)
+				moving := func(v cluster.Volume) bool {
+					return slices.Contains([]string{"creating", "downloading", "deleting", "extending", "uploading", "retyping", "reverting"}, v.Status)
+				}
+				return !slices.ContainsFunc(vs, moving), err
+			})
+		},
+	}
+	calls, err := goldentest.Calls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tally goldentest.Tally
+	line := Line{Client: "recorded Cinder 21.3.1"}
+	for _, c := range calls {
+		outcome, problems, err := replay.Call(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tally.Add(c, outcome)
+		for _, p := range problems {
+			t.Errorf("%s: %s", c, p)
+			line.Failures = append(line.Failures, c.String()+": "+p)
+		}
+	}
+	line.Passed = tally.Total(goldentest.Same) + tally.Total(goldentest.Deliberate)
+	line.Failed, line.Skipped = tally.Total(goldentest.Wrong), tally.Total(goldentest.NotYet)
+	line.Note = fmt.Sprintf("%d different on purpose; skipped are not served yet", tally.Total(goldentest.Deliberate))
+	table.Add(line)
+	if err := os.WriteFile(filepath.Join(dir, "golden.txt"), []byte(tally.String()), 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+// sweepGolden removes the types that the recording made, and volumes that are left.
+func (s *site) sweepGolden(t *testing.T) {
+	t.Helper()
+	ctx, admin := limit(t, time.Minute), s.c.Admin()
+	vs, err := admin.Volumes(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range vs {
+		if err := admin.Do(ctx, "POST", "/volumes/"+v.ID+"/action", map[string]any{"os-force_delete": nil}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	var types struct {
+		Types []struct{ ID, Name string } `json:"volume_types"`
+	}
+	if err := admin.Do(ctx, "GET", "/types?is_public=None", nil, &types); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range types.Types {
+		if slices.Contains([]string{"gold", "priv", "deftype"}, x.Name) {
+			if err := admin.Do(ctx, "DELETE", "/types/"+x.ID, nil, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
