@@ -166,7 +166,7 @@ func TestDataSnapshotUnderLoad(t *testing.T) {
 		// Block i of 4 KiB says i, each written when the one before is on the disk.
 		_, err := s.node(t, n1).Run(ctx, "sh", "-c", "i=0; while :; do i=$((i+1)); printf '%-4096d' $i; done | dd of="+x.device+" bs=4096 oflag=direct iflag=fullblock status=none")
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to stop
 		}
 		return err
 	})

@@ -34,7 +34,7 @@ func TestFaultImages(t *testing.T) {
 			gib, status int
 			words       string
 		}{
-			{"unknown id", uuid.NewString(), 1, http.StatusNotFound, "could not be found."},
+			{"unknown id", uuid.NewString(), 1, http.StatusBadRequest, "Invalid image identifier or unable to access requested image."},
 			{"unknown name", "no-such-image", 1, http.StatusBadRequest, "Invalid image identifier or unable to access requested image."},
 			{"kernel", f.upload("aki", path("kernel"), 0), 1, http.StatusBadRequest, "disk format aki"},
 			{"smaller than min_disk", f.upload("raw", good, 2), 1, http.StatusBadRequest, "Volume size 1GB cannot be smaller than the image minDisk size 2GB."},

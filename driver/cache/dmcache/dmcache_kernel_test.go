@@ -20,6 +20,7 @@ func TestConformance(t *testing.T) {
 				return bed.New(t, func(_ *testing.T, b *bed.Bed) driver.Cache {
 					return dmcache.New(dmcache.Config{DM: b.DM, BlockSectors: block})
 				})
+				// The policy smq has been seen to come to rest with half of the reads cached.
 			}, drivertest.CacheTraits{Passes: 60, Residue: 0.6})
 		})
 	}
