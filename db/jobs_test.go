@@ -15,7 +15,7 @@ import (
 
 func (w *world) addJob(subject string, at time.Time) {
 	w.t.Helper()
-	w.tx(func(t *db.Tx) error { return t.AddJob(model.JobDeleteVolume, subject, at) })
+	w.tx(func(t *db.Tx) error { return t.AddJob(model.JobTellExtended, subject, at) })
 }
 
 func TestTakersNeverShare(t *testing.T) {

@@ -2,7 +2,6 @@ package v3
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/vmthunder/vmthunder/api/fault"
 	"github.com/vmthunder/vmthunder/api/v3/schema"
@@ -32,7 +31,7 @@ func (a *API) retype(c *call, in *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	shared := isMultiattach(kind)
+	shared := kind.Is("multiattach")
 	switch {
 	case v.Multiattach != shared && v.Status != model.VolumeAvailable:
 		return fault.InvalidInput("Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes, "+
@@ -53,9 +52,4 @@ func (a *API) retype(c *call, in *schema.Object) error {
 		return notFound(err, noVolume, v.ID)
 	}
 	return c.empty(http.StatusAccepted)
-}
-
-// isMultiattach reads the extra spec as Cinder does (cinder/volume/api.py, _is_multiattach).
-func isMultiattach(t model.VolumeType) bool {
-	return strings.EqualFold(t.ExtraSpecs["multiattach"], "<is> True")
 }

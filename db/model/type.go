@@ -72,7 +72,6 @@ type JobKind string
 // Kinds of jobs.
 const (
 	JobImportImage  JobKind = "import-image"  // subject: image id
-	JobDeleteVolume JobKind = "delete-volume" // subject: volume id
 	JobReleaseImage JobKind = "release-image" // subject: image id; take the tree down when no volume wants it
 	JobTellExtended JobKind = "tell-extended" // subject: volume id; the instances that have it are told
 	JobTellReimaged JobKind = "tell-reimaged" // subject: volume id

@@ -88,7 +88,7 @@ var nova = []Option{
 }
 
 var scheduling = []Option{
-	{Section: "scheduler", Name: "tree_degree", Default: "2", Help: "Most children of a node in an image's tree: 1 is a chain, 2 binary. An image or volume type may say otherwise.", set: number(func(c *Config) *int { return &c.TreeDegree }, 1, 1000)},
+	{Section: "scheduler", Name: "tree_degree", Default: "2", Help: "Most children of a node in an image's tree: 1 is a chain, 2 binary.", set: number(func(c *Config) *int { return &c.TreeDegree }, 1, 1000)},
 	{Section: "scheduler", Name: "service_down_time", Default: "15", Help: "Seconds of silence after which a node counts as dead.", set: seconds(func(c *Config) *time.Duration { return &c.NodeDown })},
 	{Section: "scheduler", Name: "origin_wait", Default: "60", Help: "Seconds that a new image waits for an origin to be alive before its volumes fail.", set: seconds(func(c *Config) *time.Duration { return &c.OriginWait })},
 	{Section: "scheduler", Name: "image_idle_time", Default: "3600", Help: "Seconds that an image is kept ready after its last volume has gone.", set: seconds(func(c *Config) *time.Duration { return &c.ImageIdle })},
