@@ -147,7 +147,7 @@ if [ -n "$missing" ]; then
 			-o Dpkg::Options::=--force-confold -o APT::Install-Recommends=false "$@"
 	}
 	log=$(mktemp /tmp/vmthunder-packages.XXXXXX)
-	# The lists are only fetched when they do not know a package.
+	# The lists are fetched when they do not know a package, or name one that the mirror no longer has.
 	if ! apt -s install $missing >"$log" 2>&1; then
 		say "fetching package lists"
 		apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
@@ -181,7 +181,11 @@ if [ -n "$missing" ]; then
 		echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 	fi
 	say "downloading"
-	apt -y --download-only install $missing >>"$log" 2>&1 || { tail -n 30 "$log" >&2; die "download failed, log $log"; }
+	if ! apt -y --download-only install $missing >>"$log" 2>&1; then
+		say "fetching package lists, and downloading again"
+		apt update >>"$log" 2>&1 || { tail -n 30 "$log" >&2; die "apt-get update failed, log $log"; }
+		apt -y --download-only install $missing >>"$log" 2>&1 || { tail -n 30 "$log" >&2; die "download failed, log $log"; }
+	fi
 	say "unpacking"
 	apt -y install $missing >>"$log" 2>&1 || { tail -n 30 "$log" >&2; die "install failed, log $log"; }
 	for p in $missing; do
