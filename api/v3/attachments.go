@@ -48,55 +48,26 @@ func (a *API) listAttachmentsDetail(c *call) error { return a.attachmentList(c, 
 
 func (a *API) attachmentList(c *call, detail bool) error {
 	params := c.r.URL.Query()
-	p, err := a.paging(params, []string{"id", "created_at", "updated_at", "attach_status", "volume_id", "instance_uuid", "attached_host"})
+	w, err := a.askedOwn(c, params, noAttachment,
+		[]string{"id", "created_at", "updated_at", "attach_status", "volume_id", "instance_uuid", "attached_host"})
 	if err != nil {
 		return err
-	}
-	q, err := p.query(a.MaxLimit, noAttachment)
-	if err != nil {
-		return err
-	}
-	if q.ProjectID, err = c.listScope(); err != nil {
-		return err
-	}
-	if !c.id.Admin {
-		params.Del("project_id")
 	}
 	rules := filterRules{resource: "attachment", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
 		"id": "id", "volume_id": "volume_id", "status": "attach_status", "attach_status": "attach_status",
 		"instance_id": "instance_uuid", "instance_uuid": "instance_uuid", "attached_host": "attached_host",
 		"project_id": "project_id",
 	}}
-	nothing := false
-	if q.Filters, nothing, err = rules.parse(params); err != nil {
+	if err := w.filter(rules, params, "id", "volume_id", "instance_uuid"); err != nil {
 		return err
 	}
-	for _, f := range q.Filters {
-		switch f.Column {
-		case "id", "volume_id", "instance_uuid":
-			nothing = nothing || f.Op == "=" && !isUUID(f.Value)
-		}
-	}
-	q.Detail = detail
-	all := []model.Attachment{}
-	if !nothing && p.limit != 0 {
-		if all, err = a.Store.ListAttachments(c.ctx(), q); err != nil {
-			return notFound(err, noAttachment, p.marker)
-		}
-	}
-	rows := make([]view.Object, 0, len(all))
-	for i := range all {
-		if detail {
-			rows = append(rows, c.view().Attachment(&all[i]))
-		} else {
-			rows = append(rows, c.view().AttachmentSummary(&all[i]))
-		}
-	}
-	body := view.Object{"attachments": rows}
-	if len(all) > 0 {
-		c.next(body, "attachments_links", p, a.MaxLimit, len(all), all[len(all)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
+	w.query.Detail = detail
+	return listing[model.Attachment]{
+		key: "attachments", links: "attachments_links", missing: noAttachment,
+		id:   func(at *model.Attachment) uuid.UUID { return at.ID },
+		find: a.Store.ListAttachments,
+		show: each(oneOf(detail, c.view().Attachment, c.view().AttachmentSummary)),
+	}.send(a, c, w)
 }
 
 func (a *API) showAttachment(c *call) error {

@@ -15,14 +15,52 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
+// annotated is a noun that has metadata: how it is read and written.
+type annotated struct {
+	path string // of one of it
+	noun string // in "… has no metadata with key …"
+	tags bool   // its metadata have an ETag and obey If-Match (3.15)
+	// strict: a body with one pair has a schema in Cinder.
+	strict bool
+	// Rules of the policy; merge is that of POST, put of the two PUTs.
+	get, merge, put, remove string
+
+	read func(c *call, rule string) (model.StringMap, error)
+	// edit returns the metadata after the change, which must be pure: it may run again.
+	edit func(c *call, rule string, change func(model.StringMap) error) (model.StringMap, error)
+}
+
 func (a *API) metadataRoutes() []route {
+	volumes := annotated{
+		path: "/volumes/{id}", noun: "Volume", tags: true, strict: true, get: "volume:get_volume_metadata", merge: "volume:create_volume_metadata",
+		put: "volume:update_volume_metadata", remove: "volume:delete_volume_metadata",
+		read: func(c *call, rule string) (model.StringMap, error) {
+			v, err := a.volume(c, rule)
+			return v.Metadata, err
+		},
+		edit: a.editVolumeMetadata,
+	}
+	snapshots := annotated{
+		path: "/snapshots/{id}", noun: "Snapshot", get: "volume:get_snapshot_metadata", merge: "volume:update_snapshot_metadata",
+		put: "volume:update_snapshot_metadata", remove: "volume:delete_snapshot_metadata",
+		read: func(c *call, rule string) (model.StringMap, error) {
+			s, err := a.snapshot(c, rule)
+			return s.Metadata, err
+		},
+		edit: a.editSnapshotMetadata,
+	}
+	return append(volumes.routes(), snapshots.routes()...)
+}
+
+func (n annotated) routes() []route {
+	all, one := n.path+"/metadata", n.path+"/metadata/{key}"
 	return []route{
-		{method: "GET", path: "/volumes/{id}/metadata", h: a.showMetadata},
-		{method: "POST", path: "/volumes/{id}/metadata", h: a.mergeMetadata},
-		{method: "PUT", path: "/volumes/{id}/metadata", h: a.replaceMetadata},
-		{method: "GET", path: "/volumes/{id}/metadata/{key}", h: a.showMetadataKey},
-		{method: "PUT", path: "/volumes/{id}/metadata/{key}", h: a.putMetadataKey},
-		{method: "DELETE", path: "/volumes/{id}/metadata/{key}", h: a.deleteMetadataKey},
+		{method: "GET", path: all, h: n.show},
+		{method: "POST", path: all, h: func(c *call) error { return n.write(c, n.merge, false) }},
+		{method: "PUT", path: all, h: func(c *call) error { return n.write(c, n.put, true) }},
+		{method: "GET", path: one, h: n.showKey},
+		{method: "PUT", path: one, h: n.putKey},
+		{method: "DELETE", path: one, h: n.deleteKey},
 	}
 }
 
@@ -54,41 +92,50 @@ func (c *call) ifMatch(m model.StringMap) error {
 	return fault.New(http.StatusPreconditionFailed, "The metadata has changed meanwhile.")
 }
 
-// sendMetadata answers with metadata and, from 3.15 on, its ETag.
-func (c *call) sendMetadata(m model.StringMap) error {
-	if m == nil {
-		m = model.StringMap{}
-	}
-	if c.mv >= 15 {
-		c.w.Header().Set("ETag", etag(m))
-	}
-	return c.json(http.StatusOK, view.Object{"metadata": m})
-}
-
-func (a *API) showMetadata(c *call) error {
-	v, err := a.volume(c, "volume:get_volume_metadata")
-	if err != nil {
-		return err
-	}
-	return c.sendMetadata(v.Metadata)
-}
-
-// editMetadata changes a volume's metadata by edit, which must be pure: it may run again.
-func (a *API) editMetadata(c *call, rule string, edit func(m model.StringMap) error) (model.Volume, error) {
+// editVolumeMetadata obeys If-Match.
+func (a *API) editVolumeMetadata(c *call, rule string, change func(model.StringMap) error) (model.StringMap, error) {
 	v, err := a.volume(c, rule)
 	if err != nil {
-		return v, err
+		return nil, err
 	}
 	if slices.Contains([]model.VolumeStatus{model.VolumeMaintenance, model.VolumeUploading}, v.Status) {
-		return v, fault.InvalidVolume("Updating volume metadata is not allowed for volumes in %s state.", v.Status)
+		return nil, fault.InvalidVolume("Updating volume metadata is not allowed for volumes in %s state.", v.Status)
 	}
 	v, err = a.Store.EditVolumeMaps(c.ctx(), v.ID, func(m, _ model.StringMap) error {
 		if err := c.ifMatch(m); err != nil {
 			return err
 		}
-		return edit(m)
+		return change(m)
 	})
-	return v, notFound(err, noVolume, c.vars["id"])
+	return v.Metadata, notFound(err, noVolume, c.vars["id"])
+}
+
+func (a *API) editSnapshotMetadata(c *call, rule string, change func(model.StringMap) error) (model.StringMap, error) {
+	s, err := a.snapshot(c, rule)
+	if err != nil {
+		return nil, err
+	}
+	s, err = a.Store.EditSnapshotMetadata(c.ctx(), s.ID, change)
+	return s.Metadata, notFound(err, noSnapshot, c.vars["id"])
+}
+
+// send answers with the metadata and their ETag.
+func (n annotated) send(c *call, m model.StringMap) error {
+	if m == nil {
+		m = model.StringMap{}
+	}
+	if n.tags && c.mv >= 15 {
+		c.w.Header().Set("ETag", etag(m))
+	}
+	return c.json(http.StatusOK, view.Object{"metadata": m})
+}
+
+func (n annotated) show(c *call) error {
+	m, err := n.read(c, n.get)
+	if err != nil {
+		return err
+	}
+	return n.send(c, m)
 }
 
 func metadataBody(c *call) (map[string]string, error) {
@@ -107,62 +154,50 @@ func metadataBody(c *call) (map[string]string, error) {
 	return writable(m), err
 }
 
-func (a *API) mergeMetadata(c *call) error {
-	m, err := metadataBody(c)
+func (n annotated) write(c *call, rule string, replace bool) error {
+	given, err := metadataBody(c)
 	if err != nil {
 		return err
 	}
-	v, err := a.editMetadata(c, "volume:create_volume_metadata", func(old model.StringMap) error {
-		maps.Copy(old, m)
+	m, err := n.edit(c, rule, func(old model.StringMap) error {
+		if replace {
+			clear(old)
+		}
+		maps.Copy(old, given)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return c.sendMetadata(v.Metadata)
+	return n.send(c, m)
 }
 
-func (a *API) replaceMetadata(c *call) error {
-	m, err := metadataBody(c)
+func (n annotated) noKey(c *call) error {
+	return fault.NotFound("%s %s has no metadata with key %s.", n.noun, c.vars["id"], c.vars["key"])
+}
+
+func (n annotated) showKey(c *call) error {
+	m, err := n.read(c, n.get)
 	if err != nil {
 		return err
 	}
-	v, err := a.editMetadata(c, "volume:update_volume_metadata", func(old model.StringMap) error {
-		clear(old)
-		maps.Copy(old, m)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return c.sendMetadata(v.Metadata)
-}
-
-func noKey(c *call) error {
-	return fault.NotFound("Volume %s has no metadata with key %s.", c.vars["id"], c.vars["key"])
-}
-
-func (a *API) showMetadataKey(c *call) error {
-	v, err := a.volume(c, "volume:get_volume_metadata")
-	if err != nil {
-		return err
-	}
-	x, ok := v.Metadata[c.vars["key"]]
+	x, ok := m[c.vars["key"]]
 	if !ok {
-		return noKey(c)
+		return n.noKey(c)
 	}
 	return c.json(http.StatusOK, view.Object{"meta": view.Object{c.vars["key"]: x}})
 }
 
-func (a *API) putMetadataKey(c *call) error {
+func (n annotated) putKey(c *call) error {
 	in, err := c.inner("meta")
 	if err != nil {
 		return err
 	}
-	switch n := len(in.Keys()); {
-	case n < 1:
+	switch k := len(in.Keys()); {
+	case !n.strict:
+	case k < 1:
 		return in.InvalidSelf("{} does not have enough properties")
-	case n > 1:
+	case k > 1:
 		return in.InvalidSelf("%s has too many properties", schema.Repr(in.Self()))
 	}
 	m, err := onePair(in, c.vars["key"])
@@ -170,7 +205,7 @@ func (a *API) putMetadataKey(c *call) error {
 		return err
 	}
 	m = writable(m)
-	if _, err := a.editMetadata(c, "volume:update_volume_metadata", func(old model.StringMap) error {
+	if _, err := n.edit(c, n.put, func(old model.StringMap) error {
 		maps.Copy(old, m)
 		return nil
 	}); err != nil {
@@ -194,10 +229,10 @@ func onePair(in *schema.Object, key string) (map[string]string, error) {
 	return m, nil
 }
 
-func (a *API) deleteMetadataKey(c *call) error {
-	if _, err := a.editMetadata(c, "volume:delete_volume_metadata", func(m model.StringMap) error {
+func (n annotated) deleteKey(c *call) error {
+	if _, err := n.edit(c, n.remove, func(m model.StringMap) error {
 		if _, ok := m[c.vars["key"]]; !ok {
-			return noKey(c)
+			return n.noKey(c)
 		}
 		delete(m, c.vars["key"])
 		return nil

@@ -54,41 +54,27 @@ func (a *API) listQoS(c *call) error {
 		return err
 	}
 	params := c.r.URL.Query()
-	p, err := a.paging(params, []string{"id", "value", "created_at", "updated_at"})
+	w, err := a.asked(params, noQoS, []string{"id", "value", "created_at", "updated_at"})
 	if err != nil {
 		return err
 	}
-	q, err := p.query(a.MaxLimit, noQoS)
-	if err != nil {
-		return err
-	}
-	for i := range q.Sort {
-		if q.Sort[i].Column == "value" {
-			q.Sort[i].Column = "name"
+	for i := range w.query.Sort {
+		if w.query.Sort[i].Column == "value" {
+			w.query.Sort[i].Column = "name"
 		}
 	}
 	rules := filterRules{resource: "qos_specs", admin: true, mv: c.mv, columns: map[string]string{
 		"id": "id", "value": "name", "created_at": "created_at", "updated_at": "updated_at",
 	}}
-	var nothing bool
-	if q.Filters, nothing, err = rules.parse(params); err != nil {
+	if err := w.filter(rules, params); err != nil {
 		return err
 	}
-	all := []model.QoS{}
-	if p.limit != 0 && !nothing {
-		if all, err = a.Store.ListQoS(c.ctx(), q); err != nil {
-			return notFound(err, noQoS, p.marker)
-		}
-	}
-	rows := make([]view.Object, 0, len(all))
-	for i := range all {
-		rows = append(rows, c.view().QoS(&all[i]))
-	}
-	body := view.Object{"qos_specs": rows}
-	if len(all) > 0 {
-		c.next(body, "qos_specs_links", p, a.MaxLimit, len(all), all[len(all)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
+	return listing[model.QoS]{
+		key: "qos_specs", links: "qos_specs_links", missing: noQoS,
+		id:   func(q *model.QoS) uuid.UUID { return q.ID },
+		find: a.Store.ListQoS,
+		show: each(c.view().QoS),
+	}.send(a, c, w)
 }
 
 // sendQoS: the links stand beside the specs.

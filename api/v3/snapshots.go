@@ -2,9 +2,7 @@ package v3
 
 import (
 	"errors"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -27,12 +25,6 @@ func (a *API) snapshotRoutes() []route {
 		{method: "PUT", path: "/snapshots/{id}", h: a.updateSnapshot},
 		{method: "DELETE", path: "/snapshots/{id}", h: a.deleteSnapshot},
 		{method: "POST", path: "/snapshots/{id}/action", h: a.snapshotAction},
-		{method: "GET", path: "/snapshots/{id}/metadata", h: a.showSnapshotMetadata},
-		{method: "POST", path: "/snapshots/{id}/metadata", h: a.mergeSnapshotMetadata},
-		{method: "PUT", path: "/snapshots/{id}/metadata", h: a.replaceSnapshotMetadata},
-		{method: "GET", path: "/snapshots/{id}/metadata/{key}", h: a.showSnapshotMetadataKey},
-		{method: "PUT", path: "/snapshots/{id}/metadata/{key}", h: a.putSnapshotMetadataKey},
-		{method: "DELETE", path: "/snapshots/{id}/metadata/{key}", h: a.deleteSnapshotMetadataKey},
 	}
 }
 
@@ -41,13 +33,9 @@ func (a *API) snapshot(c *call, rule string) (model.Snapshot, error) {
 }
 
 func (a *API) snapshotByID(c *call, text, rule string) (model.Snapshot, error) {
-	id, err := uuid.Parse(text)
+	s, err := byID(c, text, noSnapshot, a.Store.Snapshot)
 	if err != nil {
-		return model.Snapshot{}, fault.NotFound(noSnapshot, text)
-	}
-	s, err := a.Store.Snapshot(c.ctx(), id, c.scope())
-	if err != nil {
-		return s, notFound(err, noSnapshot, text)
+		return s, err
 	}
 	return s, c.allowOn(rule, s.ProjectID)
 }
@@ -83,69 +71,23 @@ func (a *API) snapshotList(c *call, detail bool) error {
 		return err
 	}
 	params := c.r.URL.Query()
-	p, err := a.paging(params, snapshotSorts())
+	w, err := a.askedOwn(c, params, noSnapshot, snapshotSorts())
 	if err != nil {
 		return err
-	}
-	q, err := p.query(a.MaxLimit, noSnapshot)
-	if err != nil {
-		return err
-	}
-	if q.ProjectID, err = c.listScope(); err != nil {
-		return err
-	}
-	withCount, err := c.withCount()
-	if err != nil {
-		return err
-	}
-	nothing, err := a.snapshotFilters(c, params, &q)
-	if err != nil {
-		return err
-	}
-	snaps, total := []model.Snapshot{}, 0
-	if !nothing && p.limit != 0 {
-		if snaps, err = a.Store.ListSnapshots(c.ctx(), q); err != nil {
-			return notFound(err, noSnapshot, p.marker)
-		}
-	}
-	if withCount && !nothing {
-		if total, err = a.Store.CountSnapshots(c.ctx(), model.ListQuery{ProjectID: q.ProjectID, Filters: q.Filters}); err != nil {
-			return err
-		}
-	}
-	rows := make([]view.Object, 0, len(snaps))
-	for i := range snaps {
-		rows = append(rows, c.view().Snapshot(&snaps[i], detail))
-	}
-	body := view.Object{"snapshots": rows}
-	if withCount {
-		body["count"] = total
-	}
-	if len(snaps) > 0 {
-		c.next(body, "snapshots_links", p, a.MaxLimit, len(snaps), snaps[len(snaps)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
-}
-
-func (a *API) snapshotFilters(c *call, params url.Values, q *model.ListQuery) (nothing bool, err error) {
-	if !c.id.Admin { // clients look by id that way
-		params.Del("project_id")
-		params.Del("tenant_id")
 	}
 	if c.mv < 22 {
 		params.Del("metadata")
 	}
 	rules := filterRules{resource: "snapshot", columns: snapshotColumns(), admin: c.id.Admin, mv: c.mv}
-	if q.Filters, nothing, err = rules.parse(params); err != nil {
-		return false, err
+	if err := w.filter(rules, params, "id", "volume_id", "group_snapshot_id", "volume_type_id"); err != nil {
+		return err
 	}
-	for _, f := range q.Filters {
-		switch f.Column {
-		case "id", "volume_id", "group_snapshot_id", "volume_type_id":
-			nothing = nothing || f.Op == "=" && !isUUID(f.Value)
-		}
-	}
-	return nothing, nil
+	return listing[model.Snapshot]{
+		key: "snapshots", links: "snapshots_links", missing: noSnapshot,
+		id:   func(s *model.Snapshot) uuid.UUID { return s.ID },
+		find: a.Store.ListSnapshots, count: a.Store.CountSnapshots,
+		show: each(func(s *model.Snapshot) view.Object { return c.view().Snapshot(s, detail) }),
+	}.send(a, c, w)
 }
 
 const inUseFlag = "Since microversion 3.66 the 'force' flag is invalid for this request. For backward compatability, however, " +
@@ -372,97 +314,4 @@ func (a *API) unmanageSnapshot(c *call, _ *schema.Object) error {
 		return err
 	}
 	return unsupported("Unmanaging a snapshot")
-}
-
-func (a *API) showSnapshotMetadata(c *call) error {
-	s, err := a.snapshot(c, "volume:get_snapshot_metadata")
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{"metadata": orEmpty(s.Metadata)})
-}
-
-func orEmpty(m model.StringMap) model.StringMap {
-	if m == nil {
-		return model.StringMap{}
-	}
-	return m
-}
-
-// editSnapshot changes a snapshot's metadata by edit, which must be pure: it may run again.
-func (a *API) editSnapshot(c *call, rule string, edit func(m model.StringMap) error) (model.Snapshot, error) {
-	s, err := a.snapshot(c, rule)
-	if err != nil {
-		return s, err
-	}
-	s, err = a.Store.EditSnapshotMetadata(c.ctx(), s.ID, edit)
-	return s, notFound(err, noSnapshot, c.vars["id"])
-}
-
-func (a *API) mergeSnapshotMetadata(c *call) error   { return a.putSnapshotMetadata(c, false) }
-func (a *API) replaceSnapshotMetadata(c *call) error { return a.putSnapshotMetadata(c, true) }
-
-func (a *API) putSnapshotMetadata(c *call, replace bool) error {
-	m, err := metadataBody(c)
-	if err != nil {
-		return err
-	}
-	s, err := a.editSnapshot(c, "volume:update_snapshot_metadata", func(old model.StringMap) error {
-		if replace {
-			clear(old)
-		}
-		maps.Copy(old, m)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{"metadata": orEmpty(s.Metadata)})
-}
-
-func noSnapshotKey(c *call) error {
-	return fault.NotFound("Snapshot %s has no metadata with key %s.", c.vars["id"], c.vars["key"])
-}
-
-func (a *API) showSnapshotMetadataKey(c *call) error {
-	s, err := a.snapshot(c, "volume:get_snapshot_metadata")
-	if err != nil {
-		return err
-	}
-	x, ok := s.Metadata[c.vars["key"]]
-	if !ok {
-		return noSnapshotKey(c)
-	}
-	return c.json(http.StatusOK, view.Object{"meta": view.Object{c.vars["key"]: x}})
-}
-
-func (a *API) putSnapshotMetadataKey(c *call) error {
-	in, err := c.inner("meta")
-	if err != nil {
-		return err
-	}
-	m, err := onePair(in, c.vars["key"])
-	if err != nil {
-		return err
-	}
-	if _, err := a.editSnapshot(c, "volume:update_snapshot_metadata", func(old model.StringMap) error {
-		maps.Copy(old, m)
-		return nil
-	}); err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, view.Object{"meta": m})
-}
-
-func (a *API) deleteSnapshotMetadataKey(c *call) error {
-	if _, err := a.editSnapshot(c, "volume:delete_snapshot_metadata", func(m model.StringMap) error {
-		if _, ok := m[c.vars["key"]]; !ok {
-			return noSnapshotKey(c)
-		}
-		delete(m, c.vars["key"])
-		return nil
-	}); err != nil {
-		return err
-	}
-	return c.emptyHTML(http.StatusOK)
 }

@@ -39,64 +39,48 @@ func (a *API) transferRoutes() []route {
 
 // transferQuery: without pages every parameter but all_tenants is a filter, limit too, and
 // one that is of no column matches nothing.
-func (a *API) transferQuery(c *call, paged bool) (q model.ListQuery, p page, nothing bool, err error) {
+func (a *API) transferQuery(c *call, paged bool) (w asked, err error) {
 	params := c.r.URL.Query()
-	p = page{limit: -1}
-	q = model.ListQuery{Sort: []model.SortKey{{Column: "created_at"}, {Column: "id"}}, Limit: a.MaxLimit}
 	sorts := []string{
 		"id", "name", "volume_id", "no_snapshots", "source_project_id", "destination_project_id", "accepted", "created_at", "updated_at",
 	}
+	w.limit = -1
+	w.query = model.ListQuery{Sort: []model.SortKey{{Column: "created_at"}, {Column: "id"}}, Limit: a.MaxLimit}
 	if paged {
-		if p, err = a.paging(params, sorts); err != nil {
-			return q, p, false, err
-		}
-		if q, err = p.query(a.MaxLimit, noTransfer); err != nil {
-			return q, p, false, err
+		if w, err = a.asked(params, noTransfer, sorts); err != nil {
+			return w, err
 		}
 	}
 	all, _ := schema.Truth(params.Get("all_tenants"))
-	if q.ProjectID = c.id.ProjectID; all && c.id.Admin {
-		q.ProjectID = params.Get("project_id")
+	if w.query.ProjectID = c.id.ProjectID; all && c.id.Admin {
+		w.query.ProjectID = params.Get("project_id")
 	}
 	for key := range params {
 		switch column := strings.TrimPrefix(key, "display_"); {
 		case key == "all_tenants" || key == "project_id" || paged && notFilter(key):
 		case slices.Contains(sorts, column):
-			q.Filters = append(q.Filters, model.Filter{Column: column, Op: "=", Value: params.Get(key)})
+			w.query.Filters = append(w.query.Filters, model.Filter{Column: column, Op: "=", Value: params.Get(key)})
 		default:
-			nothing = true
+			w.nothing = true
 		}
 	}
-	return q, p, nothing, nil
+	return w, nil
 }
 
 func (a *API) listTransfers(c *call, paged, detail bool) error {
 	if err := c.allow("volume:get_all_transfers"); err != nil {
 		return err
 	}
-	q, p, nothing, err := a.transferQuery(c, paged)
+	w, err := a.transferQuery(c, paged)
 	if err != nil {
 		return err
 	}
-	all := []model.Transfer{}
-	if p.limit != 0 && !nothing {
-		if all, err = a.Store.ListTransfers(c.ctx(), q); err != nil {
-			return notFound(err, noTransfer, p.marker)
-		}
-	}
-	rows := make([]view.Object, 0, len(all))
-	for i := range all {
-		if detail {
-			rows = append(rows, c.view().Transfer(&all[i]))
-		} else {
-			rows = append(rows, c.view().TransferSummary(&all[i]))
-		}
-	}
-	body := view.Object{"transfers": rows}
-	if len(all) > 0 {
-		c.next(body, "transfers_links", p, a.MaxLimit, len(all), all[len(all)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
+	return listing[model.Transfer]{
+		key: "transfers", links: "transfers_links", missing: noTransfer,
+		id:   func(t *model.Transfer) uuid.UUID { return t.ID },
+		find: a.Store.ListTransfers,
+		show: each(oneOf(detail, c.view().Transfer, c.view().TransferSummary)),
+	}.send(a, c, w)
 }
 
 // transfer finds the one in the path, of a volume that the caller may see.

@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -88,14 +89,13 @@ func (a *API) noDefault() error {
 }
 
 // typeList is what a list of types asks for.
-func (a *API) typeList(c *call) (q model.ListQuery, isPublic *bool, p page, nothing bool, err error) {
+func (a *API) typeList(c *call) (w asked, isPublic *bool, err error) {
 	params := c.r.URL.Query()
-	if p, err = a.paging(params, []string{"id", "name", "description", "qos_specs_id", "is_public", "created_at", "updated_at"}); err != nil {
-		return q, nil, p, false, err
+	sorts := []string{"id", "name", "description", "qos_specs_id", "is_public", "created_at", "updated_at"}
+	if w, err = a.asked(params, noType, sorts); err != nil {
+		return w, nil, err
 	}
-	if q, err = p.query(a.MaxLimit, noType); err != nil {
-		return q, nil, p, false, err
-	}
+	q := &w.query
 	// Without is_public administrators see what a user of their project does.
 	q.ProjectID = c.id.ProjectID
 	if s := params.Get("is_public"); c.id.Admin && params.Has("is_public") {
@@ -103,7 +103,7 @@ func (a *API) typeList(c *call) (q model.ListQuery, isPublic *bool, p page, noth
 		case strings.EqualFold(s, "none"):
 			q.ProjectID = ""
 		case !ok:
-			return q, nil, p, false, fault.BadRequest("Invalid is_public filter [%s]", s)
+			return w, nil, fault.BadRequest("Invalid is_public filter [%s]", s)
 		case !v:
 			q.ProjectID, isPublic = "", &v
 		}
@@ -121,11 +121,11 @@ func (a *API) typeList(c *call) (q model.ListQuery, isPublic *bool, p page, noth
 		params.Del("extra_specs")
 		rules.mv = 0 // the configured filters are not for types yet
 	}
-	if q.Filters, nothing, err = rules.parse(params); err != nil {
-		return q, nil, p, false, err
+	if q.Filters, w.nothing, err = rules.parse(params); err != nil {
+		return w, nil, err
 	}
-	q.Filters, nothing = a.specFilters(c, q.Filters, nothing)
-	return q, isPublic, p, nothing, nil
+	q.Filters, w.nothing = a.specFilters(c, q.Filters, w.nothing)
+	return w, isPublic, nil
 }
 
 // specFilters takes from filters what the caller may not know of, so that nothing matches,
@@ -151,25 +151,18 @@ func (a *API) listTypes(c *call) error {
 	if err := c.allow("volume_extension:type_get_all"); err != nil {
 		return err
 	}
-	q, isPublic, p, nothing, err := a.typeList(c)
+	w, isPublic, err := a.typeList(c)
 	if err != nil {
 		return err
 	}
-	types := []model.VolumeType{}
-	if p.limit != 0 && !nothing {
-		if types, err = a.Store.Types(c.ctx(), q, isPublic); err != nil {
-			return notFound(err, noType, p.marker)
-		}
-	}
-	rows := make([]view.Object, 0, len(types))
-	for i := range types {
-		rows = append(rows, c.view().VolumeType(&types[i]))
-	}
-	body := view.Object{"volume_types": rows}
-	if len(types) > 0 {
-		c.next(body, "volume_type_links", p, a.MaxLimit, len(types), types[len(types)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
+	return listing[model.VolumeType]{
+		key: "volume_types", links: "volume_type_links", missing: noType,
+		id: func(t *model.VolumeType) uuid.UUID { return t.ID },
+		find: func(ctx context.Context, q model.ListQuery) ([]model.VolumeType, error) {
+			return a.Store.Types(ctx, q, isPublic)
+		},
+		show: each(c.view().VolumeType),
+	}.send(a, c, w)
 }
 
 func (a *API) showType(c *call) error {

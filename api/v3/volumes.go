@@ -37,13 +37,9 @@ func (a *API) volume(c *call, rule string) (model.Volume, error) {
 }
 
 func (a *API) volumeByID(c *call, text, rule string) (model.Volume, error) {
-	id, err := uuid.Parse(text)
+	v, err := byID(c, text, noVolume, a.Store.Volume)
 	if err != nil {
-		return model.Volume{}, fault.NotFound(noVolume, text)
-	}
-	v, err := a.Store.Volume(c.ctx(), id, c.scope())
-	if err != nil {
-		return v, notFound(err, noVolume, text)
+		return v, err
 	}
 	return v, c.allowOn(rule, v.ProjectID)
 }
@@ -75,7 +71,7 @@ func (a *API) imagesOf(c *call, vols []model.Volume) (map[uuid.UUID]*model.Image
 			return nil, err
 		}
 		for i := range all {
-			if _, wanted := images[all[i].ID]; wanted {
+			if _, waits := images[all[i].ID]; waits {
 				images[all[i].ID] = &all[i]
 			}
 		}
@@ -127,81 +123,29 @@ func (a *API) volumeList(c *call, detail bool) error {
 		return err
 	}
 	params := c.r.URL.Query()
-	p, err := a.paging(params, volumeSorts())
+	w, err := a.askedOwn(c, params, noVolume, volumeSorts())
 	if err != nil {
 		return err
 	}
-	q, err := p.query(a.MaxLimit, noVolume)
-	if err != nil {
-		return err
-	}
-	if q.ProjectID, err = c.listScope(); err != nil {
-		return err
-	}
-	withCount, err := c.withCount()
-	if err != nil {
-		return err
-	}
-	nothing, err := a.volumeFilters(c, params, &q)
-	if err != nil {
-		return err
-	}
-	q.Detail = detail
-	vols, total := []model.Volume{}, 0
-	if !nothing && p.limit != 0 {
-		if vols, err = a.Store.ListVolumes(c.ctx(), q); err != nil {
-			return notFound(err, noVolume, p.marker)
-		}
-	}
-	if withCount && !nothing {
-		if total, err = a.Store.CountVolumes(c.ctx(), model.ListQuery{ProjectID: q.ProjectID, Filters: q.Filters}); err != nil {
-			return err
-		}
-	}
-	body := view.Object{}
-	if body["volumes"], err = a.volumeRows(c, vols, detail); err != nil {
-		return err
-	}
-	if withCount {
-		body["count"] = total
-	}
-	if len(vols) > 0 {
-		c.next(body, "volumes_links", p, a.MaxLimit, len(vols), vols[len(vols)-1].ID.String())
-	}
-	return c.json(http.StatusOK, body)
-}
-
-func (a *API) volumeFilters(c *call, params url.Values, q *model.ListQuery) (nothing bool, err error) {
 	params.Del("no_migration_targets")
-	if !c.id.Admin { // clients look by id that way
-		params.Del("project_id")
-		params.Del("tenant_id")
-	}
 	rules := filterRules{resource: "volume", columns: volumeColumns(), admin: c.id.Admin, mv: c.mv}
-	q.Filters, nothing, err = rules.parse(params)
-	if err != nil {
-		return false, err
+	if err := w.filter(rules, params, "id", "group_id", "volume_type_id", "snapshot_id", "source_volid"); err != nil {
+		return err
 	}
-	for _, f := range q.Filters {
-		switch f.Column {
-		case "id", "group_id", "volume_type_id", "snapshot_id", "source_volid":
-			if _, err := uuid.Parse(f.Value); err != nil && f.Op == "=" {
-				nothing = true
-			}
-		}
-	}
-	return nothing, nil
+	w.query.Detail = detail
+	return listing[model.Volume]{
+		key: "volumes", links: "volumes_links", missing: noVolume,
+		id:   func(v *model.Volume) uuid.UUID { return v.ID },
+		find: a.Store.ListVolumes, count: a.Store.CountVolumes,
+		show: func(vols []model.Volume) (any, error) { return a.volumeRows(c, vols, detail) },
+	}.send(a, c, w)
 }
 
 // volumeRows are the rows of a list.
 func (a *API) volumeRows(c *call, vols []model.Volume, detail bool) (any, error) {
 	cv := c.view()
 	if !detail {
-		rows := make([]view.VolumeSummary, 0, len(vols))
-		for i := range vols {
-			rows = append(rows, cv.VolumeSummary(&vols[i]))
-		}
-		return rows, nil
+		return each(cv.VolumeSummary)(vols)
 	}
 	images, err := a.imagesOf(c, vols)
 	if err != nil {
