@@ -27,7 +27,7 @@ type Replay struct {
 	Strict bool
 	// Settle, if not nil, is called after every call that may change something and returns
 	// when what it has set going is done.
-	Settle func() error
+	Settle func(c Call) error
 
 	ids         *ids
 	differences map[int]Difference
@@ -58,7 +58,7 @@ func (r *Replay) Call(c Call) (Outcome, []string, error) {
 	}
 	a, err := r.send(c)
 	if err == nil && r.Settle != nil && c.Method != http.MethodGet {
-		err = r.Settle()
+		err = r.Settle(c)
 	}
 	if err != nil {
 		return Wrong, nil, fmt.Errorf("%s: %w", c, err)

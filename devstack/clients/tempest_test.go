@@ -33,6 +33,9 @@ func peerFeatures() tempest.Features {
 
 // OpenStack's integration tests of the volume API, with Nova.
 func TestTempest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: tempest takes ten minutes")
+	}
 	s := current(t)
 	line, results := s.tempest(t, "tempest", tempest.Cloud{Vendor: "VMThunder", Protocol: "iSCSI", Features: features()})
 	line.Client = "tempest 33, volume API"
