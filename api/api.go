@@ -28,8 +28,9 @@ type Config struct {
 	// PublicEndpoint is the base of links, for instance https://cloud.example/volume; "":
 	// what the request was sent to.
 	PublicEndpoint string
-	// ProxyHeaders: believe X-Forwarded-Proto, -Host and -Prefix (enable_proxy_headers_parsing).
+	// ProxyHeaders: believe Forwarded and X-Forwarded-* (enable_proxy_headers_parsing).
 	ProxyHeaders   bool
+	CORS           CORS   // web pages that may ask; none by default
 	MaxBody        int64  // largest request body in bytes; 0 = MaxBody
 	ProjectPattern string // of project ids in URLs (project_id_regex); "" = [0-9a-f\-]+
 	// Healthy is asked by /healthcheck; nil: always well.
@@ -76,7 +77,7 @@ func New(cfg Config) (http.Handler, error) {
 	outer.Path("/v3").HandlerFunc(redirectV3)
 	outer.PathPrefix("/v3/").Handler(cfg.authenticate(inner))
 
-	return cfg.observe(cfg.limit(trimJSON(outer))), nil
+	return cfg.observe(cfg.CORS.wrap(cfg.limit(trimJSON(outer)))), nil
 }
 
 // newRouter answers an unknown path or method with 404, never 405, and redirects nothing.

@@ -54,13 +54,13 @@ func (tokens) Authenticate(_ context.Context, h http.Header, _ string) (keystone
 	id := keystone.Identity{ServiceToken: h.Get("X-Service-Token") == "nova", Token: h.Get("X-Auth-Token")}
 	switch id.Token {
 	case "admin":
-		id.UserID, id.ProjectID, id.Roles, id.Admin = "admin", projectA, []string{"admin"}, true
+		id.UserID, id.ProjectID, id.Roles, id.Admin = "admin", projectA, []string{"admin", "member", "reader"}, true
 	case "alice":
-		id.UserID, id.ProjectID, id.Roles = "alice", projectA, []string{"member"}
+		id.UserID, id.ProjectID, id.Roles = "alice", projectA, []string{"member", "reader"}
 	case "bob":
-		id.UserID, id.ProjectID, id.Roles = "bob", projectB, []string{"member"}
+		id.UserID, id.ProjectID, id.Roles = "bob", projectB, []string{"member", "reader"}
 	case "homeless": // a token of a domain
-		id.UserID, id.Roles = "eve", []string{"member"}
+		id.UserID, id.Roles = "eve", []string{"member", "reader"}
 	case "system":
 		id.UserID, id.Roles, id.Admin = "root", []string{"admin"}, true
 	case "down":

@@ -97,33 +97,6 @@ func (cfg Config) log(r *http.Request, path string, info *request.Info, rec *rec
 	}
 }
 
-// baseURL is scheme, host and prefix that links begin with.
-func (cfg Config) baseURL(r *http.Request) string {
-	if cfg.PublicEndpoint != "" {
-		return cfg.PublicEndpoint
-	}
-	scheme, host, prefix := "http", r.Host, ""
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	if cfg.ProxyHeaders {
-		if p := first(r.Header.Get("X-Forwarded-Proto")); p == "http" || p == "https" {
-			scheme = p
-		}
-		if h := first(r.Header.Get("X-Forwarded-Host")); h != "" {
-			host = h
-		}
-		prefix = strings.TrimRight(first(r.Header.Get("X-Forwarded-Prefix")), "/")
-	}
-	return scheme + "://" + host + prefix
-}
-
-// first of a list that proxies have added to.
-func first(list string) string {
-	s, _, _ := strings.Cut(list, ",")
-	return strings.TrimSpace(s)
-}
-
 // limit refuses large bodies, before or while they are read.
 func (cfg Config) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -153,6 +126,7 @@ func (cfg Config) authenticate(next http.Handler) http.Handler {
 		id, err := cfg.Auth.Authenticate(r.Context(), r.Header, cfg.urlProject(r.URL.Path))
 		switch {
 		case err == nil:
+			id.Admin = cfg.V3.Policy.Admin(id)
 			info.Identity = id
 			next.ServeHTTP(w, r)
 		case errors.Is(err, keystone.ErrUnauthorized):

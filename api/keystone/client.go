@@ -84,7 +84,11 @@ type token struct {
 		ExpiresAt time.Time `json:"expires_at"`
 		User      named     `json:"user"`
 		Project   named     `json:"project"`
-		Roles     []named   `json:"roles"`
+		Domain    named     `json:"domain"` // the token's own
+		System    struct {
+			All bool `json:"all"`
+		} `json:"system"`
+		Roles []named `json:"roles"`
 	} `json:"token"`
 }
 
@@ -121,6 +125,10 @@ func (c *client) validate(ctx context.Context, subject string, expired bool) (*I
 	id := &Identity{
 		UserID: t.Token.User.ID, UserName: t.Token.User.Name,
 		ProjectID: t.Token.Project.ID, ProjectName: t.Token.Project.Name, DomainID: t.Token.Project.Domain.ID,
+		UserDomainID: t.Token.User.Domain.ID, ScopeDomainID: t.Token.Domain.ID,
+	}
+	if t.Token.System.All {
+		id.SystemScope = "all"
 	}
 	for _, r := range t.Token.Roles {
 		id.Roles = append(id.Roles, r.Name)

@@ -9,7 +9,8 @@ import (
 	"slices"
 )
 
-// AdminRole is the role that makes an administrator (policy rule context_is_admin).
+// AdminRole is the role that makes an administrator, unless policy rule context_is_admin
+// says otherwise.
 const AdminRole = "admin"
 
 // Errors of [Authenticator].
@@ -27,8 +28,12 @@ type Identity struct {
 	ProjectID   string // "" for tokens without a project
 	ProjectName string
 	DomainID    string // of the project
-	Roles       []string
-	Admin       bool // has role admin
+	// What else a policy may ask for, "" for none: the user's domain, the domain that the
+	// token is for, and "all" for a token of the whole system.
+	UserDomainID, ScopeDomainID, SystemScope string
+
+	Roles []string
+	Admin bool // sees all projects: policy rule context_is_admin, by default role admin
 	// ServiceToken: another service vouches for the request (X-Service-Token with one of service_token_roles).
 	ServiceToken bool
 	// Token to act for the caller with at other services. Never logged.

@@ -24,7 +24,7 @@ func TestCheck(t *testing.T) {
 		{owner, "vmthunder:images", "p1", false}, {admin, "vmthunder:images", "", true},
 		{admin, "volume:no_such_rule", "p0", false}, {owner, "", "p1", false},
 	} {
-		err := policy.Check(c.who, c.rule, policy.Target{ProjectID: c.of})
+		err := (*policy.Enforcer)(nil).Check(c.who, c.rule, policy.Target{ProjectID: c.of})
 		var denied *policy.Denied
 		if (err == nil) != c.ok || err != nil && (!errors.As(err, &denied) || err.Error() != "Policy doesn't allow "+c.rule+" to be performed.") {
 			t.Errorf("%v %s on %s: %v", c.who, c.rule, c.of, err)

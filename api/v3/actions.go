@@ -157,7 +157,7 @@ func (a *API) extend(c *call, in *schema.Object) error {
 	}
 	from := []model.VolumeStatus{model.VolumeAvailable}
 	if c.mv >= 42 && v.Status == model.VolumeInUse {
-		if err := c.allowOn("volume:extend_attached_volume", v.ProjectID); err != nil {
+		if err := c.allowOwner("volume:extend_attached_volume", v.ProjectID, v.UserID); err != nil {
 			return err
 		}
 		from = []model.VolumeStatus{model.VolumeInUse}

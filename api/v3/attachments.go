@@ -165,7 +165,7 @@ func (a *API) reserve(c *call, v model.Volume, at model.Attachment) (model.Attac
 			"The Volume %s currently has a status of: %s", v.ID, v.Status)
 	}
 	if v.Multiattach && v.Bootable && len(v.Attachments) > 0 {
-		if err := c.allowOn("volume:multiattach_bootable_volume", v.ProjectID); err != nil {
+		if err := c.allowOwner("volume:multiattach_bootable_volume", v.ProjectID, v.UserID); err != nil {
 			return at, err
 		}
 	}

@@ -23,13 +23,14 @@ import (
 
 // call is one request to one handler.
 type call struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	vars map[string]string
-	info *request.Info
-	id   keystone.Identity
-	mv   microversion.Version
-	body []byte // nil if there is none, or none of a type that is read
+	w     http.ResponseWriter
+	r     *http.Request
+	vars  map[string]string
+	info  *request.Info
+	id    keystone.Identity
+	mv    microversion.Version
+	rules *policy.Enforcer
+	body  []byte // nil if there is none, or none of a type that is read
 }
 
 // handler serves a route. It answers, or returns an error before it has written anything.
@@ -47,12 +48,17 @@ func (c *call) scope() string {
 
 // allow checks a rule against the caller's own project.
 func (c *call) allow(rule string) error {
-	return policy.Check(c.id, rule, policy.Target{ProjectID: c.id.ProjectID, UserID: c.id.UserID})
+	return c.rules.Check(c.id, rule, policy.Target{ProjectID: c.id.ProjectID, UserID: c.id.UserID})
 }
 
-// allowOn checks a rule against the owner of a resource.
+// allowOn checks a rule against the project of a resource.
 func (c *call) allowOn(rule, project string) error {
-	return policy.Check(c.id, rule, policy.Target{ProjectID: project})
+	return c.rules.Check(c.id, rule, policy.Target{ProjectID: project})
+}
+
+// allowOwner checks a rule against the project of a resource and the user who made it.
+func (c *call) allowOwner(rule, project, user string) error {
+	return c.rules.Check(c.id, rule, policy.Target{ProjectID: project, UserID: user})
 }
 
 // parse reads the body as an object.
@@ -70,7 +76,7 @@ func (c *call) inner(key string) (*schema.Object, error) {
 // links of one thing in a collection.
 func (c *call) view() view.Context {
 	return view.Context{
-		Base: c.info.BaseURL, Project: c.vars["project_id"], Version: c.mv, Identity: c.id,
+		Base: c.info.BaseURL, Project: c.vars["project_id"], Version: c.mv, Identity: c.id, Rules: c.rules,
 	}
 }
 

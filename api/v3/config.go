@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/vmthunder/vmthunder/api/keystone"
+	"github.com/vmthunder/vmthunder/api/policy"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -25,7 +26,9 @@ type Config struct {
 	// Projects is asked whether a project exists before it gets something; nil: it does.
 	Projects Projects
 	Nova     Nova // nil: without a service token no attachment of a server is deleted
-	Log      *logrus.Entry
+	// Policy says who may do what; nil: Cinder's defaults.
+	Policy *policy.Enforcer
+	Log    *logrus.Entry
 
 	DefaultType string // default_volume_type; default "__DEFAULT__"
 	DefaultZone string // default_availability_zone; default "nova"

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/vmthunder/vmthunder/api/fault"
-	"github.com/vmthunder/vmthunder/api/policy"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -24,7 +23,7 @@ func (a *API) defaultTypeRoutes() []route {
 // project is the one in the path, if the rule allows it and Keystone knows it.
 func (a *API) project(c *call, rule string) (string, error) {
 	project := c.vars["id"]
-	if !policy.Allowed(c.id, rule, policy.Target{ProjectID: project}) {
+	if c.allowOn(rule, project) != nil {
 		return "", notAllowed()
 	}
 	if a.Projects == nil {

@@ -33,7 +33,7 @@ func (a *API) reimage(c *call, in *schema.Object) error {
 	if v.Status == model.VolumeReserved {
 		rule = "volume:reimage_reserved"
 	}
-	if err := c.allowOn(rule, v.ProjectID); err != nil {
+	if err := c.allowOwner(rule, v.ProjectID, v.UserID); err != nil {
 		return err
 	}
 	if len(v.Attachments) > 1 {

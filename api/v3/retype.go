@@ -41,7 +41,7 @@ func (a *API) retype(c *call, in *schema.Object) error {
 		return fault.BadRequest(notRetypable)
 	}
 	if v.Multiattach != shared && shared {
-		if err := c.allowOn("volume:multiattach", v.ProjectID); err != nil {
+		if err := c.allowOwner("volume:multiattach", v.ProjectID, v.UserID); err != nil {
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ func (a *API) snapshotByID(c *call, text, rule string) (model.Snapshot, error) {
 	if err != nil {
 		return s, err
 	}
-	return s, c.allowOn(rule, s.ProjectID)
+	return s, c.allowOwner(rule, s.ProjectID, s.UserID)
 }
 
 func (a *API) showSnapshot(c *call) error {

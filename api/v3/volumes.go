@@ -41,7 +41,7 @@ func (a *API) volumeByID(c *call, text, rule string) (model.Volume, error) {
 	if err != nil {
 		return v, err
 	}
-	return v, c.allowOn(rule, v.ProjectID)
+	return v, c.allowOwner(rule, v.ProjectID, v.UserID)
 }
 
 func (a *API) showVolume(c *call) error {

@@ -19,11 +19,12 @@ type Context struct {
 	Project  string // in the URL of the request, "" if there was none
 	Version  microversion.Version
 	Identity keystone.Identity
+	Rules    *policy.Enforcer // which fields are shown; nil: Cinder's defaults
 }
 
 // allowed tells whether a field under a rule is shown.
 func (c Context) allowed(rule, project string) bool {
-	return policy.Allowed(c.Identity, rule, policy.Target{ProjectID: project})
+	return c.Rules.Allowed(c.Identity, rule, policy.Target{ProjectID: project})
 }
 
 // Link is one of a resource's links.

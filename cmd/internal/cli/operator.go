@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/spf13/cobra"
 
+	"github.com/vmthunder/vmthunder/api/policy"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
 	"github.com/vmthunder/vmthunder/cmd/internal/wire"
@@ -42,13 +43,22 @@ func Operator(args []string) int {
 			return config.Sample(cmd.OutOrStdout())
 		}},
 		&cobra.Command{Use: "check", Short: "Check the configuration files", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := load(); err != nil {
+			c, err := load()
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "no errors")
+			if _, err := wire.Rules(c); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "no errors")
 			return err
 		}},
 	)
+	rules := &cobra.Command{Use: "policy", Short: "Who may do what"}
+	rules.AddCommand(&cobra.Command{
+		Use: "sample", Short: "Print a policy.yaml with every rule at its default", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return policy.Sample(cmd.OutOrStdout()) },
+	})
 	node := &cobra.Command{Use: "node", Short: "Nodes"}
 	node.AddCommand(listCommand("list", "List nodes", printNodes), nodeShowCommand(), &cobra.Command{
 		Use: "forget-pool NODE", Short: "Have a node take the pool that it finds, after its disk was exchanged; what was in the old one is lost",
@@ -60,7 +70,7 @@ func Operator(args []string) int {
 	image.AddCommand(listCommand("list", "List images and the progress of their imports", printImages), warmCommand(), releaseCommand())
 	volume := &cobra.Command{Use: "volume", Short: "Volumes"}
 	volume.AddCommand(whereCommand())
-	root.AddCommand(db, conf, node, image, volume, treeCommand(), catalogCommand(load))
+	root.AddCommand(db, conf, rules, node, image, volume, treeCommand(), catalogCommand(load))
 	return execute(root, args)
 }
 

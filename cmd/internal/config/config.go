@@ -14,6 +14,9 @@ import (
 	"gopkg.in/ini.v1"
 )
 
+// DefaultPolicyFile is read if it is there.
+const DefaultPolicyFile = "/etc/vmthunder/policy.yaml"
+
 // Config is everything that can be set. Fields are described in [Options].
 type Config struct {
 	Host, MyIP, LogLevel, LogFile string
@@ -32,6 +35,10 @@ type Config struct {
 	PublicEndpoint     string
 	MaxLimit           int
 	MaxBody            int
+	ProxyHeaders       bool
+	CORS               CORS
+	PolicyFile         string
+	NewDefaults        bool
 	AuthStrategy       string
 	DefaultType        string
 	BackendName        string
@@ -55,6 +62,13 @@ type Config struct {
 	ReservedPercentage int
 
 	Node Node
+}
+
+// CORS is which web pages may ask the REST API from a browser (section cors).
+type CORS struct {
+	Origins, Methods, Headers, Expose []string
+	Credentials                       bool
+	MaxAge                            int // seconds
 }
 
 // Keystone is how services authenticate (section keystone_authtoken).

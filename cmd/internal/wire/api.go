@@ -17,6 +17,7 @@ import (
 	"github.com/vmthunder/vmthunder/api/glance"
 	"github.com/vmthunder/vmthunder/api/keystone"
 	"github.com/vmthunder/vmthunder/api/nova"
+	"github.com/vmthunder/vmthunder/api/policy"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
@@ -63,6 +64,10 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if err := Identity(c); err != nil {
 		return err
 	}
+	rules, err := Rules(c)
+	if err != nil {
+		return err
+	}
 	// The bus is connected to in the background: an error is one of the configuration.
 	bus, err := OpenBus(c, log)
 	if err != nil {
@@ -98,7 +103,7 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 		options.Instances = compute
 	}
 	sched := scheduler.New(SchedulerStore(store), nodes{bus}, options, log)
-	handler, err := restHandler(c, store, sched, compute, log)
+	handler, err := restHandler(c, rules, store, sched, compute, log)
 	if err != nil {
 		return err
 	}
@@ -132,7 +137,9 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	return g.Wait()
 }
 
-func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, compute *nova.Client, log *logrus.Entry) (http.Handler, error) {
+func restHandler(
+	c *config.Config, rules *policy.Enforcer, store *db.Store, sched *scheduler.Service, compute *nova.Client, log *logrus.Entry,
+) (http.Handler, error) {
 	transport, err := httpTransport(c)
 	if err != nil {
 		return nil, err
@@ -165,7 +172,7 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, co
 		return nil, fmt.Errorf("[DEFAULT] glance_api_servers: %w", err)
 	}
 	volumes := v3.Config{
-		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Log: log,
+		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Policy: rules, Log: log,
 		DefaultType: c.DefaultType, DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
 		Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
 	}
@@ -173,6 +180,7 @@ func restHandler(c *config.Config, store *db.Store, sched *scheduler.Service, co
 		volumes.Nova = compute
 	}
 	return api.New(api.Config{
-		V3: volumes, Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody),
+		V3: volumes, Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody), ProxyHeaders: c.ProxyHeaders,
+		CORS: api.CORS(c.CORS),
 	})
 }
