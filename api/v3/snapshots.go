@@ -211,17 +211,21 @@ func (a *API) endSnapshot(c *call, s model.Snapshot, from []model.SnapshotStatus
 	return c.emptyHTML(http.StatusAccepted)
 }
 
+func (a *API) snapshotActions() map[string]func(*call, *schema.Object) error {
+	return map[string]func(*call, *schema.Object) error{
+		"os-reset_status":           a.resetSnapshot,
+		"os-force_delete":           a.forceDeleteSnapshot,
+		"os-update_snapshot_status": a.reportSnapshot,
+		"os-unmanage":               a.unmanageSnapshot,
+	}
+}
+
 func (a *API) snapshotAction(c *call) error {
 	name, body, err := c.action()
 	if err != nil {
 		return err
 	}
-	do, ok := map[string]func(*call, *schema.Object) error{
-		"os-reset_status":           a.resetSnapshot,
-		"os-force_delete":           a.forceDeleteSnapshot,
-		"os-update_snapshot_status": a.reportSnapshot,
-		"os-unmanage":               a.unmanageSnapshot,
-	}[name]
+	do, ok := a.snapshotActions()[name]
 	if !ok {
 		return noAction(name)
 	}

@@ -1,0 +1,37 @@
+package v3
+
+import (
+	"maps"
+	"slices"
+)
+
+// Route of the API, for tests that must not forget one.
+type Route struct {
+	Method, Path string // the path below /v3, with {variables}
+	Min          int    // minor of its first microversion
+	Actions      []string
+}
+
+// Routes are all but those of what is not served yet.
+func (a *API) Routes() []Route {
+	var out []Route
+	absent := a.absentRoutes()
+	for _, r := range a.routes() {
+		if slices.ContainsFunc(absent, func(n route) bool { return n.method == r.method && n.path == r.path }) {
+			continue
+		}
+		one := Route{Method: r.method, Path: r.path, Min: int(r.min)}
+		switch r.path {
+		case "/volumes/{id}/action":
+			one.Actions = slices.Sorted(maps.Keys(a.volumeActions()))
+		case "/snapshots/{id}/action":
+			one.Actions = slices.Sorted(maps.Keys(a.snapshotActions()))
+		case "/types/{id}/action":
+			one.Actions = []string{"addProjectAccess", "removeProjectAccess"}
+		case "/attachments/{id}/action":
+			one.Actions = []string{"os-complete"}
+		}
+		out = append(out, one)
+	}
+	return out
+}
