@@ -60,20 +60,23 @@ func (t *Tx) SetImage(id uuid.UUID, status model.ImageStatus, reason *string) er
 	return needed(moved, err, "image", id)
 }
 
-// ImageUsed tells whether any volume, of any status, or snapshot is made from the image.
+// ImageUsed tells whether any volume, of any status, or snapshot is made from the image, or a
+// task's copy.
 // While the image is locked, none can be added.
 func (t *Tx) ImageUsed(image uuid.UUID) (bool, error) {
 	var used bool
-	return used, t.get(&used, "SELECT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1) OR EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)", image)
+	return used, t.get(&used, `SELECT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1) OR EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)
+		OR EXISTS (SELECT 1 FROM tasks WHERE image_id = $1)`, image)
 }
 
-// DeleteImage removes the row of an image; ErrInUse while it has members, volumes or snapshots.
+// DeleteImage removes the row of an image; ErrInUse while it has members, volumes, snapshots
+// or tasks.
 func (t *Tx) DeleteImage(image uuid.UUID) error {
 	if err := t.lockedImage(image); err != nil {
 		return err
 	}
 	n, err := t.affected(`DELETE FROM images WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1)
-		AND NOT EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)
+		AND NOT EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1) AND NOT EXISTS (SELECT 1 FROM tasks WHERE image_id = $1)
 		AND NOT EXISTS (SELECT 1 FROM tree_members WHERE image_id = $1)`, image)
 	if err == nil && n == 0 {
 		err = model.ErrInUse

@@ -183,14 +183,16 @@ func (t *Tx) DeleteMember(image uuid.UUID, host string) error {
 	return t.exec("UPDATE tree_members SET fallback = NULL WHERE image_id = $1 AND fallback = $2", image, host)
 }
 
-// VolumesOf counts an image's volumes by their homes. One that is deleting counts until its
-// row goes: its device stands on the image's.
+// VolumesOf counts an image's volumes by their homes, and its tasks by their nodes. One that
+// is deleting, or has ended, counts until its row goes: its device stands on the image's.
 func (t *Tx) VolumesOf(image uuid.UUID) (map[string]int, error) {
 	var rows []struct {
 		Home  string `db:"home"`
 		Count int    `db:"count"`
 	}
-	err := t.list(&rows, "SELECT home, count(*) AS count FROM volumes WHERE image_id = $1 AND home IS NOT NULL GROUP BY home", image)
+	err := t.list(&rows, `SELECT home, count(*) AS count FROM (
+		SELECT home FROM volumes WHERE image_id = $1 AND home IS NOT NULL
+		UNION ALL SELECT host FROM tasks WHERE image_id = $1) AS all_of_them GROUP BY home`, image)
 	if err != nil {
 		return nil, fmt.Errorf("volumes of image %s: %w", image, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -38,17 +39,24 @@ func messages() lister {
 // AddMessage records why something a user asked for failed. Level defaults to ERROR, the
 // times to now and 30 days from now.
 func (s *Store) AddMessage(ctx context.Context, m model.Message) error {
+	return addMessage(ctx, s.db, m)
+}
+
+// AddMessage is the store's, in the transaction.
+func (t *Tx) AddMessage(m model.Message) error { return addMessage(t.ctx, t.q, m) }
+
+func addMessage(ctx context.Context, q sqlx.ExecerContext, m model.Message) error {
 	if m.ID == uuid.Nil {
 		m.ID = uuid.New()
 	}
 	def(&m.Level, "ERROR")
-	_, err := s.affected(ctx, `INSERT INTO messages
+	_, err := q.ExecContext(ctx, `INSERT INTO messages
 		(id, project_id, request_id, resource_type, resource_uuid, event_id, message_level, user_message, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, now()), COALESCE($10, now() + interval '30 days'))`,
 		m.ID, m.ProjectID, m.RequestID, m.ResourceType, m.ResourceUUID, m.EventID, m.Level, m.UserMessage,
 		orNull(m.CreatedAt, m.CreatedAt.IsZero()), orNull(m.ExpiresAt, m.ExpiresAt.IsZero()))
 	if err != nil {
-		return fmt.Errorf("message for project %s: %w", m.ProjectID, err)
+		return fmt.Errorf("message for project %s: %w", m.ProjectID, translate(ctx, err))
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ const (
 	attachmentStatus statusOf = "attachments.attach_status"
 	snapshotStatus   statusOf = "snapshots.status"
 	memberState      statusOf = "tree_members.state"
+	taskStatus       statusOf = "tasks.status"
 )
 
 // change of a status of the rows that where selects. Placeholders are ?.

@@ -149,6 +149,9 @@ func (t *Tx) nodeState(host string) (model.NodeState, error) {
 	if err = t.list(&st.Dropped, "SELECT id, host, thin_id FROM dropped_thins WHERE host = $1 ORDER BY id", host); err != nil {
 		return st, err
 	}
+	if err = t.list(&st.Tasks, "SELECT "+taskColumns+" FROM tasks k WHERE k.host = $1 AND k.status <> 'queued' ORDER BY k.id", host); err != nil {
+		return st, err
+	}
 	return st, attach(t.ctx, t.q, vs, " AND a.connector IS NOT NULL")
 }
 

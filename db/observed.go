@@ -26,6 +26,7 @@ type report struct {
 	stored  []storedVolume
 	snaps   []storedSnapshot
 	dropped []uuid.UUID
+	tasks   []model.Task
 	changes model.Changes
 }
 
@@ -48,7 +49,7 @@ type storedSnapshot struct {
 // It writes the node's row (made on first sight; alive, last_seen), its members' counters
 // and states, its volumes' materialized flags, the progress of imports. PathLost, PathBack,
 // NodeNew, NodeBack and PoolLost are told once, at the change; Imported, ImportFailed,
-// Drained, Left, Deleted and SnapshotsDeleted with each report until somebody has acted.
+// Drained, Left, Deleted, SnapshotsDeleted, TasksEnded and TasksGone with each report until somebody has acted.
 //
 // What is gone must be said in so many words: Left and Deleted take an entry with state
 // absent in a report on the node's newest document, since the agent that reports on an
@@ -85,7 +86,7 @@ func (r *report) save() error {
 	if err := r.exec("SELECT pg_advisory_xact_lock(hashtextextended('vmthunder report ' || $1, 0))", r.o.Host); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.read, r.saveImports, r.saveVolumes, r.saveCopies, r.saveSnapshots, r.saveMembers, r.saveNode} {
+	for _, step := range []func() error{r.read, r.saveImports, r.saveVolumes, r.saveCopies, r.saveSnapshots, r.saveTasks, r.saveMembers, r.saveNode} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -107,6 +108,9 @@ func (r *report) read() error {
 		return err
 	}
 	if err := r.list(&r.dropped, "SELECT id FROM dropped_thins WHERE host = $1 ORDER BY id", r.o.Host); err != nil {
+		return err
+	}
+	if err := r.list(&r.tasks, "SELECT "+taskColumns+" FROM tasks k WHERE k.host = $1 ORDER BY k.id", r.o.Host); err != nil {
 		return err
 	}
 	var nodes []model.Node

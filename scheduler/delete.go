@@ -56,6 +56,9 @@ func (s *Service) Delete(ctx context.Context, id uuid.UUID, o model.DeleteOption
 		if err := t.Bump(tell...); err != nil {
 			return err
 		}
+		if err := s.abandonTasks(t, id); err != nil {
+			return err
+		}
 		if err := t.SetVolumeStatus(id, model.VolumeDeleting, model.AttachDetached, nil); err != nil {
 			return err
 		}

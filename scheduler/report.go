@@ -100,6 +100,7 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 			try(err)
 		}
 	}
+	try(s.tasksReported(ctx, c))
 	return errors.Join(errs...)
 }
 
@@ -168,6 +169,9 @@ func (s *Service) watch(ctx context.Context) error {
 		if err := s.lose(ctx, lost); err != nil {
 			return err
 		}
+	}
+	if err := s.watchTasks(ctx); err != nil {
+		return err
 	}
 	if now := s.opt.Now(); now.Sub(s.rebalanced) >= rebalanceEvery {
 		s.rebalanced = now

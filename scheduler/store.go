@@ -76,6 +76,10 @@ type Store interface {
 	FinishJob(ctx context.Context, id int64) error
 	RetryJob(ctx context.Context, id int64, at time.Time, reason string) error
 
+	Task(ctx context.Context, id uuid.UUID) (model.Task, error)
+	// OpenTasks returns those that have not ended, the oldest first.
+	OpenTasks(ctx context.Context) ([]model.Task, error)
+
 	// Lead takes or renews the named lease for the holder; false if another has it.
 	Lead(ctx context.Context, name, holder string, lease time.Duration) (bool, error)
 	// Beat records that this replica lives.
@@ -138,6 +142,18 @@ type Tx interface {
 	// Bump makes the generation of these hosts grow, so that they get a new document.
 	Bump(hosts ...string) error
 	AddJob(kind model.JobKind, subject string, at time.Time) error
+	AddMessage(m model.Message) error
+
+	// AddTask inserts a task of a volume that is locked; one with SourceThin gets a thin number.
+	AddTask(k model.Task) (model.Task, error)
+	// LockTask returns a task, locked after its volume, which may be gone.
+	LockTask(id uuid.UUID) (model.Task, error)
+	// MoveTask changes the status if it is one of From, else ErrConflict.
+	MoveTask(id uuid.UUID, m model.TaskMove) (model.Task, error)
+	// TasksOf returns a volume's tasks and those of its snapshots, the oldest first.
+	TasksOf(volume uuid.UUID) ([]model.Task, error)
+	// DeleteTask removes a task that has ended.
+	DeleteTask(id uuid.UUID) (model.Task, error)
 }
 
 // What the store hands out is defined where both sides can see it.

@@ -16,6 +16,7 @@ type Desired struct {
 	PoolUUID   string          `json:"pool_uuid,omitempty"` // the pool its volumes are in; "" before the first report
 	Images     []DesiredImage  `json:"images"`
 	Volumes    []DesiredVolume `json:"volumes"`
+	Tasks      []DesiredTask   `json:"tasks,omitempty"`
 }
 
 // Presence says what should be of a thing.
@@ -76,7 +77,8 @@ type Child struct {
 }
 
 // DesiredVolume is whatever has a thin device of its own on this node: a volume, a
-// snapshot (never more than inactive), or what is left of one that was replaced.
+// snapshot (never more than inactive), what is left of one that was replaced, or the frozen
+// copy that a task reads.
 type DesiredVolume struct {
 	ID      string   `json:"id"`
 	ImageID string   `json:"image_id,omitempty"` // "" for a blank volume
@@ -92,4 +94,20 @@ type DesiredVolume struct {
 	SourceThin uint32 `json:"source_thin,omitempty"`
 	// Hosts that reach it over iSCSI. None: nothing is exported.
 	Hosts []Child `json:"hosts,omitempty"`
+	// Frozen: its device is only read. One with ThinID 0 has no thin device: it is the
+	// image, or zeros.
+	Frozen bool `json:"frozen,omitempty"`
+}
+
+// DesiredTask is long data work that the node does: see [Task].
+type DesiredTask struct {
+	ID   string   `json:"id"`
+	Kind TaskKind `json:"kind"`
+	// State is present: it is to be done, once, and how it ended to be reported; or absent:
+	// nothing of it is to remain here.
+	State Presence `json:"state"`
+	// Volume whose device it works on, by its id in the document's Volumes.
+	Volume string `json:"volume"`
+	Bytes  int64  `json:"bytes"` // size of that device
+	Args   JSON   `json:"args,omitempty"`
 }

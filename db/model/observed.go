@@ -22,6 +22,7 @@ type Observed struct {
 	TargetHelper     string           `json:"target_helper"`
 	Images           []ObservedImage  `json:"images"`
 	Volumes          []ObservedVolume `json:"volumes"`
+	Tasks            []ObservedTask   `json:"tasks,omitempty"`
 	// Unknown lists devices, targets and sessions under our names that no document
 	// mentions. They may hold data and are left alone.
 	Unknown []string `json:"unknown,omitempty"`
@@ -92,6 +93,28 @@ type ObservedVolume struct {
 	Hosts    []string `json:"hosts,omitempty"`
 	// CowBytes that its thin device takes in the pool, where known.
 	CowBytes int64 `json:"cow_bytes,omitempty"`
+}
+
+// TaskState is how far a task is on its node.
+type TaskState string
+
+// States of a task.
+const (
+	TaskStateWorking TaskState = "working" // Error says what is in the way, if anything
+	TaskStateDone    TaskState = "done"    // Result says what came of it
+	TaskStateFailed  TaskState = "failed"  // for good; Error says why
+	TaskStateAbsent  TaskState = "absent"  // nothing of it is here
+)
+
+// ObservedTask is one task on the node.
+type ObservedTask struct {
+	ID     string    `json:"id"`
+	State  TaskState `json:"state"`
+	Phase  string    `json:"phase,omitempty"`
+	Done   int64     `json:"done,omitempty"`  // bytes
+	Total  int64     `json:"total,omitempty"` // bytes, 0: unknown
+	Result JSON      `json:"result,omitempty"`
+	Error  string    `json:"error,omitempty"`
 }
 
 // Image returns the report on one image; the zero report says absent.

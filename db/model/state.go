@@ -18,6 +18,8 @@ type NodeState struct {
 	// Snapshots whose home is this node, and thin devices here that are to be deleted.
 	Snapshots []Snapshot
 	Dropped   []DroppedThin
+	// Tasks that this node does, or has to remove what is left of.
+	Tasks []Task
 }
 
 // ChildMember is a child with its node.
@@ -43,7 +45,11 @@ type Changes struct {
 	SnapshotsDeleted []uuid.UUID
 	// Extended volumes whose device has its new size now.
 	Extended []uuid.UUID
-	Settled  bool
+	// TasksEnded are running, and their node tells how they ended; TasksGone have ended, and
+	// nothing of them is left on their node. Both are told until somebody has acted.
+	TasksEnded []TaskEnd
+	TasksGone  []uuid.UUID
+	Settled    bool
 }
 
 // Allocation of one host: the volumes whose home it is.

@@ -24,6 +24,8 @@ type Drivers struct {
 	Target    driver.TargetHelper
 	Initiator driver.Initiator
 	Images    driver.ImageStore // nil on a node that is no origin
+	// Tasks that this node can do, by kind.
+	Tasks map[model.TaskKind]driver.TaskWorker
 	// ReadBytes that a block device has served since it was made.
 	ReadBytes func(path string) (int64, error)
 	// Size of a block device in bytes, as the kernel has it now; it is not opened.
@@ -53,6 +55,9 @@ type Config struct {
 	WatchInterval    time.Duration // how often the state of sessions is looked at
 	LoginTimeout     time.Duration
 	ReadAheadSectors uint64 // of the page layer
+	// TaskPatience is how long a task may get no further, because something else is out of
+	// reach, before it has failed.
+	TaskPatience time.Duration
 }
 
 func (c *Config) defaults() {
@@ -65,6 +70,7 @@ func (c *Config) defaults() {
 	def(&c.ResyncInterval, 30*time.Second)
 	def(&c.WatchInterval, time.Second)
 	def(&c.LoginTimeout, 10*time.Second)
+	def(&c.TaskPatience, 10*time.Minute)
 }
 
 // Agent of one node.
@@ -79,6 +85,7 @@ type Agent struct {
 	run      context.Context // of Run; groups live in it
 	doc      model.Desired
 	groups   map[string]*group
+	tasks    map[string]*task
 	leaving  map[string]<-chan struct{} // closed when the worker of a group that was dropped has ended
 	workers  sync.WaitGroup
 	ensured  map[string]string
@@ -104,6 +111,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		cfg: cfg, d: d, control: control, log: log,
 		host:      stack.Host{Name: cfg.Host, Address: cfg.Address, Needs: d.Cache.Needs},
 		groups:    map[string]*group{},
+		tasks:     map[string]*task{},
 		leaving:   map[string]<-chan struct{}{},
 		ensured:   map[string]string{},
 		gone:      map[string]bool{},
@@ -254,6 +262,7 @@ func (a *Agent) Take(doc model.Desired) error {
 		}
 		g.set(w)
 	}
+	a.takeTasks(doc.Tasks)
 	// Somebody may wait for a volume that is no longer spoken of.
 	close(a.changed)
 	a.changed = make(chan struct{})

@@ -341,7 +341,7 @@ func (g *group) volumes(ctx context.Context, pool string, version int, vs []mode
 	actual, err := seen.look(ctx)
 	for _, v := range vs {
 		e := err
-		if e == nil {
+		if e == nil && v.ThinID != 0 {
 			e = g.a.checkPool(pool)
 		}
 		if e == nil {

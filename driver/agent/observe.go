@@ -17,7 +17,7 @@ import (
 func (a *Agent) Observe(ctx context.Context) model.Observed {
 	a.mu.Lock()
 	doc := a.doc
-	groups := maps.Clone(a.groups)
+	groups, tasks := maps.Clone(a.groups), maps.Clone(a.tasks)
 	a.mu.Unlock()
 
 	o := model.Observed{
@@ -63,6 +63,11 @@ func (a *Agent) Observe(ctx context.Context) model.Observed {
 		v := a.observeVolume(d, actual, g)
 		o.Settled = o.Settled && g != nil && g.isSettled() && v.State != model.DeviceBuilding && v.State != model.DeviceError
 		o.Volumes = append(o.Volumes, v)
+	}
+	for _, d := range doc.Tasks {
+		if t := tasks[d.ID]; t != nil {
+			o.Tasks = append(o.Tasks, t.observe())
+		}
 	}
 	if doc.Generation > 0 {
 		o.Unknown = unknown(doc, actual)
@@ -173,7 +178,7 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 	o.Materialized = o.Materialized || (cowStands && cow.Live) || actual.Copied[d.ID]
 	copying := d.SourceThin != 0 && !o.Materialized
 	switch {
-	case d.State == model.Absent && !stands && actual.Gone[d.ID]:
+	case d.State == model.Absent && !stands && (actual.Gone[d.ID] || d.ThinID == 0):
 		o.State = model.DeviceAbsent
 	case copying && hopeless(err):
 		o.State = model.DeviceError

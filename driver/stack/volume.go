@@ -13,11 +13,14 @@ func (h Host) Volume(d model.DesiredVolume, a Actual) []Step {
 	if d.State != model.Absent && d.SourceThin != 0 && !d.Materialized && !a.Copied[d.ID] {
 		steps = append(steps, Step{Op: OpCopyThin, VolumeID: d.ID, Thin: d.ThinID, From: d.SourceThin})
 	}
-	if d.State == model.Present {
+	switch {
+	case d.State == model.Present && d.Frozen:
+		return append(steps, h.buildFrozen(d, a)...)
+	case d.State == model.Present:
 		return append(steps, h.buildVolume(d, a)...)
 	}
 	steps = append(steps, h.takeDown(d, a)...)
-	if d.State == model.Absent && !a.Gone[d.ID] {
+	if d.State == model.Absent && !a.Gone[d.ID] && d.ThinID != 0 {
 		steps = append(steps, Step{Op: OpDeleteThin, VolumeID: d.ID, Thin: d.ThinID})
 	}
 	return steps
@@ -71,6 +74,40 @@ func (h Host) buildVolume(d model.DesiredVolume, a Actual) []Step {
 	return append(steps, h.export(driver.Target{
 		IQN: iqn, Device: mapper(export), Portal: h.Address, Serial: d.ID, ACLs: acls(d.Hosts),
 	}, a)...)
+}
+
+// buildFrozen plans for a volume whose device is only read. It does not grow, and nobody
+// logs in to it.
+func (h Host) buildFrozen(d model.DesiredVolume, a Actual) []Step {
+	sectors := uint64(d.Bytes) / SectorBytes
+	name := func(part string) string { return driver.VolumeDevice(d.ID, part) }
+	cow, base := name(driver.PartCow), name(driver.PartBase)
+	below := driver.Table{{Length: sectors, Type: "zero"}} // what is read where nothing was written
+	size := sectors
+	if d.ImageID != "" {
+		page, ok := a.Pages[d.ImageID]
+		if !ok {
+			return nil // the image's plan comes first
+		}
+		below, size = baseTable(page.Path, page.Bytes/SectorBytes, sectors), CowSectors(sectors)
+	}
+	top := Step{Op: OpMakeDevice, VolumeID: d.ID, Name: name(driver.PartVolume), ReadOnly: true, Table: below}
+	if d.ThinID == 0 {
+		return h.device(top, a)
+	}
+	var steps []Step
+	switch {
+	case a.suspended(cow):
+		steps = append(steps, Step{Op: OpResume, VolumeID: d.ID, Name: cow})
+	case !a.live(cow):
+		steps = append(steps, Step{Op: OpActivate, VolumeID: d.ID, Name: cow, Thin: d.ThinID, Sectors: size})
+	}
+	top.Table = driver.Table{linear(0, sectors, mapper(cow), 0)}
+	if d.ImageID != "" {
+		steps = append(steps, h.device(Step{Op: OpMakeDevice, VolumeID: d.ID, Name: base, ReadOnly: true, Table: below}, a)...)
+		top.Table = volumeTable(mapper(base), mapper(cow), sectors)
+	}
+	return append(steps, h.device(top, a)...)
 }
 
 func (h Host) takeDown(d model.DesiredVolume, a Actual) []Step {

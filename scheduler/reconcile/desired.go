@@ -38,12 +38,21 @@ func Desired(s model.NodeState, o Options) model.Desired {
 	for i := range s.Snapshots {
 		d.Volumes = append(d.Volumes, desiredSnapshot(&s.Snapshots[i]))
 	}
+	for i := range s.Tasks {
+		d.Tasks = append(d.Tasks, desiredTask(&s.Tasks[i]))
+		if s.Tasks[i].Access == model.TaskCopy {
+			d.Volumes = append(d.Volumes, desiredCopy(&s.Tasks[i]))
+		} else {
+			bringUp(d.Volumes, &s.Tasks[i])
+		}
+	}
 	keepSources(d.Volumes)
 	for _, t := range s.Dropped {
 		d.Volumes = append(d.Volumes, model.DesiredVolume{ID: t.ID.String(), State: model.Absent, ThinID: thin(&t.ThinID), Materialized: true})
 	}
 	slices.SortFunc(d.Images, func(a, b model.DesiredImage) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(d.Volumes, func(a, b model.DesiredVolume) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(d.Tasks, func(a, b model.DesiredTask) int { return strings.Compare(a.ID, b.ID) })
 	return d
 }
 
@@ -179,6 +188,42 @@ func desiredSnapshot(sn *model.Snapshot) model.DesiredVolume {
 		d.State = model.Absent
 	}
 	return d
+}
+
+// desiredTask is what the node is to do, or to remove what is left of.
+func desiredTask(k *model.Task) model.DesiredTask {
+	d := model.DesiredTask{ID: k.ID.String(), Kind: k.Kind, State: model.Present, Volume: k.ID.String(), Bytes: k.Bytes, Args: k.Args}
+	if k.Access == model.TaskVolume {
+		d.Volume = k.VolumeID.String()
+	}
+	if k.Ended() {
+		d.State = model.Absent
+	}
+	return d
+}
+
+// desiredCopy is the frozen copy that a task reads, for as long as that runs.
+func desiredCopy(k *model.Task) model.DesiredVolume {
+	d := model.DesiredVolume{
+		ID: k.ID.String(), State: model.Present, Bytes: k.Bytes, Frozen: true,
+		ThinID: thin(k.ThinID), SourceThin: thin(k.SourceThin), Materialized: k.Materialized,
+	}
+	if k.ImageID != nil {
+		d.ImageID = k.ImageID.String()
+	}
+	if k.Ended() {
+		d.State = model.Absent
+	}
+	return d
+}
+
+// bringUp has the device of a volume stand that a task works on itself.
+func bringUp(vs []model.DesiredVolume, k *model.Task) {
+	for i := range vs {
+		if vs[i].ID == k.VolumeID.String() && vs[i].State == model.Inactive && !k.Ended() {
+			vs[i].State = model.Present
+		}
+	}
 }
 
 // keepSources holds up the end of what something is still to be copied from.
