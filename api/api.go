@@ -77,7 +77,7 @@ func New(cfg Config) (http.Handler, error) {
 	outer.Path("/v3").HandlerFunc(redirectV3)
 	outer.PathPrefix("/v3/").Handler(cfg.authenticate(inner))
 
-	return cfg.observe(cfg.CORS.wrap(cfg.limit(trimJSON(outer)))), nil
+	return cfg.observe(cfg.CORS.wrap(cfg.limit(readable(trimJSON(outer))))), nil
 }
 
 // newRouter answers an unknown path or method with 404, never 405, and redirects nothing.

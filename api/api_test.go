@@ -274,7 +274,26 @@ func TestBodies(t *testing.T) {
 	if rec.Code != 413 {
 		t.Errorf("large body in chunks: %d", rec.Code)
 	}
-	w.refused(w.do("alice", "POST", "/volumes", `{"volume":`), 400, "Malformed request body")
+	for name, body := range map[string]string{
+		"cut short": `{"volume":`, "no UTF-8": "{\"volume\":{\"size\":1,\"name\":\"\xff\"}}", "too deep": strings.Repeat(`{"a":`, 20000), "two": `{"volume":{"size":1}}{}`,
+		"deep": strings.Repeat("[", 50000) + strings.Repeat("]", 50000), "NaN": `{"volume":{"size":NaN}}`, "comment": `{"volume":{"size":1}} // x`,
+		"byte order mark": "\xef\xbb\xbf{}", "single quotes": `{'volume':{'size':1}}`,
+	} {
+		t.Run(name, func(t *testing.T) { w.refused(w.do("alice", "POST", "/volumes", body), 400, "Malformed request body") })
+	}
+	for body, want := range map[string]string{
+		`[]`: "[] is not of type 'object'", `null`: "None is not of type 'object'", `1`: "1 is not of type 'object'", `{}`: "'volume' is a required property",
+		`{"volume":[]}`: "[] is not of type 'object'", `{"volume":{"size":1,"name":"\u0000"}}`: "does not match", `{"volume":{"size":1e30}}`: "greater than",
+		`{"volume":{"size":-9999999999999999999999}}`: "less than the minimum", `{"volume":{"size":1,"metadata":{"":"x"}}}`: "does not match any of the regexes",
+	} {
+		w.refused(w.do("alice", "POST", "/volumes", body), 400, want)
+	}
+	// Of a key that is there twice the last counts, as in Python.
+	if v := w.want(w.do("alice", "POST", "/volumes", `{"volume":{"size":1,"size":2}}`), 202); v["size"] != 2.0 {
+		t.Errorf("a key that is there twice: %v", v)
+	}
+	w.refused(w.do("alice", "POST", "/volumes", `{"volume":{"size":1,"name":"`+strings.Repeat("x", 10<<20)+`"}}`), 413,
+		"Request is too large. Larger than max_request_body_size (114688).")
 	w.refused(w.do("alice", "POST", "/volumes", ``), 400, "is not of type 'object'")
 	w.refused(w.do("alice", "PUT", "/volumes/x", ``), 400, "is not of type 'object'")
 	w.refused(w.do("alice", "POST", "/volumes/x/action", `{"a":1,"b":2}`), 400, "Malformed request body")

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/sirupsen/logrus"
@@ -101,10 +103,28 @@ func (cfg Config) log(r *http.Request, path string, info *request.Info, rec *rec
 func (cfg Config) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > cfg.MaxBody {
-			fault.Write(w, fault.New(http.StatusRequestEntityTooLarge, "Request is too large."))
+			fault.Write(w, fault.New(http.StatusRequestEntityTooLarge,
+				"Request is too large. Larger than max_request_body_size (%d).", cfg.MaxBody))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, cfg.MaxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// readable refuses a URL that is no text when decoded: nothing that there is has a NUL or
+// what is no UTF-8 in its name. What can't be decoded is passed over further on.
+func readable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.QueryUnescape(r.URL.RawQuery)
+		if err != nil { // part by part, as it will be read
+			query = r.URL.Query().Encode()
+			query, _ = url.QueryUnescape(query) // it has just been encoded
+		}
+		if text := r.URL.Path + query; strings.ContainsRune(text, 0) || !utf8.ValidString(text) {
+			fault.Write(w, fault.BadRequest("Malformed request url"))
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }

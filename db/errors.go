@@ -60,6 +60,10 @@ func kindOf(pe *pq.Error, err error) error {
 		return say(model.ErrConflict, "%s", pe.Message)
 	case "23503": // foreign_key_violation
 		return fmt.Errorf("%w: %w", model.ErrInUse, err)
+	case "22021", "22P05", // NUL or what is no UTF-8, as text and in JSON
+		"22001", "22003": // too long, out of range
+		// Callers check values; what slips through is still no error of the database.
+		return say(model.ErrInvalid, "A value of the request can not be stored.")
 	case "42P01", "42703": // undefined_table, undefined_column
 		return fmt.Errorf("the database's schema is not this program's, %s: %w", runSync, err)
 	case "53300", // too_many_connections

@@ -45,13 +45,13 @@ func (cast) Authenticate(_ context.Context, h http.Header, _ string) (keystone.I
 
 // cloud is a control plane in memory with one of everything in project A.
 type cloud struct {
-	t     *testing.T
+	t     testing.TB
 	h     http.Handler
 	store *v3test.Store
 	names map[string]string // what {name} in a table stands for
 }
 
-func newCloud(t *testing.T, change ...func(*v3.Config)) *cloud {
+func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	t.Helper()
 	c := &cloud{t: t, store: v3test.NewStore(), names: map[string]string{"project": projects["A"], "server": uuid.NewString()}}
 	seen := c.store.Clock
@@ -157,7 +157,7 @@ type access struct {
 
 func (a access) String() string { return strings.TrimSpace(a.method + " " + a.path + " " + a.action) }
 
-func accessTable(t *testing.T) []access {
+func accessTable(t testing.TB) []access {
 	t.Helper()
 	b, err := os.ReadFile("testdata/access.txt")
 	if err != nil {

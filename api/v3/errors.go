@@ -64,7 +64,7 @@ func notFound(err error, format string, args ...any) error {
 func bodyError(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return fault.New(http.StatusRequestEntityTooLarge, "Request is too large.")
+		return fault.New(http.StatusRequestEntityTooLarge, "Request is too large. Larger than %d.", tooLarge.Limit)
 	}
 	f := fault.BadRequest("Malformed request body")
 	f.Cause = err

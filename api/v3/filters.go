@@ -184,6 +184,9 @@ func parseDict(s string) (model.StringMap, bool) {
 	m := model.StringMap{}
 	for k, v := range raw {
 		m[k] = schema.Str(v)
+		if strings.ContainsRune(k+m[k], 0) { // as no row has it
+			return nil, false
+		}
 	}
 	return m, true
 }

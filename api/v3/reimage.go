@@ -14,12 +14,12 @@ func (a *API) reimage(c *call, in *schema.Object) error {
 	if err := in.Require("image_id"); err != nil {
 		return err
 	}
-	ref, err := in.String("image_id", 1, 255)
+	ref, err := in.Text("image_id", 1, 255)
 	if err != nil {
 		return err
 	}
-	if !isUUID(*ref) {
-		return in.Invalid("image_id", "'%s' is not a 'uuid'", *ref)
+	if !isUUID(ref) {
+		return in.Invalid("image_id", "'%s' is not a 'uuid'", ref)
 	}
 	reserved, err := in.Bool("reimage_reserved")
 	if err != nil {
@@ -45,7 +45,7 @@ func (a *API) reimage(c *call, in *schema.Object) error {
 		from = append(from, model.VolumeReserved)
 		words = "available, error or reserved"
 	}
-	img, err := a.wantedImage(c, *ref)
+	img, err := a.wantedImage(c, ref)
 	if err != nil {
 		return err
 	}

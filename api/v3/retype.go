@@ -13,10 +13,7 @@ const notRetypable = "Invalid volume: Retype needs volume to be in available or 
 
 // retype gives a volume another type. All types are of this one backend, so nothing moves.
 func (a *API) retype(c *call, in *schema.Object) error {
-	if err := in.Require("new_type"); err != nil {
-		return err
-	}
-	ref, err := in.String("new_type", 1, 255)
+	ref, err := in.Text("new_type", 1, 255)
 	if err != nil {
 		return err
 	}
@@ -27,7 +24,7 @@ func (a *API) retype(c *call, in *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	kind, err := a.wantedType(c, *ref)
+	kind, err := a.wantedType(c, ref)
 	if err != nil {
 		return err
 	}

@@ -106,6 +106,9 @@ func (a *API) createSnapshot(c *call) error {
 	if err != nil {
 		return err
 	}
+	if volume == nil { // which Cinder looks for
+		return fault.NotFound(noVolume, "None")
+	}
 	if !isUUID(*volume) {
 		return in.Invalid("volume_id", "'%s' is not a 'uuid'", *volume)
 	}
@@ -246,10 +249,7 @@ func snapshotStatuses() []string {
 }
 
 func (a *API) resetSnapshot(c *call, in *schema.Object) error {
-	if err := in.Require("status"); err != nil {
-		return err
-	}
-	status, err := in.String("status", 1, 255)
+	status, err := in.Text("status", 1, 255)
 	if err != nil {
 		return err
 	}
@@ -257,7 +257,7 @@ func (a *API) resetSnapshot(c *call, in *schema.Object) error {
 	if err != nil {
 		return err
 	}
-	to := strings.ToLower(*status)
+	to := strings.ToLower(status)
 	if !slices.Contains(snapshotStatuses(), to) || to == "deleted" {
 		return fault.BadRequest("Must specify a valid status")
 	}
@@ -277,10 +277,7 @@ func (a *API) forceDeleteSnapshot(c *call, _ *schema.Object) error {
 
 // reportSnapshot is how Nova reports on snapshots that it takes itself.
 func (a *API) reportSnapshot(c *call, in *schema.Object) error {
-	if err := in.Require("status"); err != nil {
-		return err
-	}
-	status, err := in.String("status", 1, 255)
+	status, err := in.Text("status", 1, 255)
 	if err != nil {
 		return err
 	}
@@ -296,7 +293,7 @@ func (a *API) reportSnapshot(c *call, in *schema.Object) error {
 		model.SnapshotCreating: {model.SnapshotCreating, model.SnapshotAvailable, model.SnapshotError},
 		model.SnapshotDeleting: {model.SnapshotDeleting, model.SnapshotErrorDeleting},
 	}[s.Status]
-	to := model.SnapshotStatus(*status)
+	to := model.SnapshotStatus(status)
 	switch {
 	case may == nil:
 		return fault.BadRequest("Snapshot status %s not allowed for update_snapshot_status", s.Status)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/vmthunder/vmthunder/api/fault"
 )
@@ -28,7 +29,7 @@ func Parse(body []byte) (*Object, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, fault.BadRequest("None is not of type 'object'")
 	}
-	if !json.Valid(body) {
+	if !utf8.Valid(body) || !json.Valid(body) {
 		return nil, fault.BadRequest("Malformed request body")
 	}
 	return parse("", body)

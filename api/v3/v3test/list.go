@@ -30,6 +30,11 @@ func list[T any](rows []T, q model.ListQuery, of func(*T) fields) ([]T, error) {
 	var all []entry
 	for i := range rows {
 		f := of(&rows[i])
+		for _, stamped := range []string{"created_at", "updated_at"} { // every row of ours has them
+			if _, ok := f.columns[stamped]; !ok {
+				f.columns[stamped] = map[string]string{"created_at": stamp(&f.created)}[stamped]
+			}
+		}
 		if q.ProjectID != "" && f.project != q.ProjectID {
 			continue
 		}
