@@ -48,12 +48,13 @@ type cloud struct {
 	t     testing.TB
 	h     http.Handler
 	store *v3test.Store
+	nova  *v3test.Nova
 	names map[string]string // what {name} in a table stands for
 }
 
 func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	t.Helper()
-	c := &cloud{t: t, store: v3test.NewStore(), names: map[string]string{"project": projects["A"], "server": uuid.NewString()}}
+	c := &cloud{t: t, store: v3test.NewStore(), nova: &v3test.Nova{Uses: map[string]string{}}, names: map[string]string{"project": projects["A"], "server": uuid.NewString()}}
 	seen := c.store.Clock
 	c.store.NodeRows = []model.Node{{Host: "n1", Compute: true, Enabled: true, Alive: true, AvailabilityZone: "nova", LastSeen: &seen}}
 	c.store.LimitRows["volumes"], c.store.LimitRows["gigabytes"] = -1, -1
@@ -66,7 +67,7 @@ func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	cfg := v3.Config{
-		Store: c.store, Scheduler: &v3test.Scheduler{Store: c.store}, Nova: &v3test.Nova{Uses: map[string]string{}},
+		Store: c.store, Scheduler: &v3test.Scheduler{Store: c.store}, Nova: c.nova,
 		Glance: &v3test.Glance{Images: []model.Image{{ID: image, Name: "debian", SizeBytes: 1 << 20, VirtualBytes: 1 << 30, DiskFormat: "raw"}}},
 	}
 	for _, set := range change {

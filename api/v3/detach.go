@@ -33,6 +33,10 @@ func connected(at model.Attachment) bool {
 	return s != "" && s != "{}" && s != "null"
 }
 
+func usedByNova(server string) *fault.Fault {
+	return fault.Conflict("ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", server)
+}
+
 // mayDetach is the rule against CVE-2023-2088: what a server of Nova uses is detached
 // through Nova only. A service token is Nova's. Who else asks is allowed if there is no
 // server or no connection, or if Nova says that it uses another attachment, or none.
@@ -40,7 +44,7 @@ func (a *API) mayDetach(c *call, at model.Attachment) error {
 	if c.id.ServiceToken || at.InstanceUUID == nil || !connected(at) {
 		return nil
 	}
-	refuse := fault.Conflict("ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", at.InstanceUUID)
+	refuse := usedByNova(at.InstanceUUID.String())
 	if a.Nova == nil {
 		return refuse
 	}

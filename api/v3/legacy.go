@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -191,7 +192,7 @@ func (a *API) mayDetachAny(c *call, v model.Volume) error {
 	case c.id.ServiceToken || len(v.Attachments) == 0:
 		return nil
 	case len(v.Attachments) > 1:
-		return fault.Conflict("ConflictNovaUsingAttachment: Detach volume from instance %s using the Compute API", "")
+		return usedByNova("")
 	}
 	return a.mayDetach(c, v.Attachments[0])
 }
@@ -233,6 +234,20 @@ func (a *API) detachVolume(c *call, in *schema.Object, rule string) error {
 			}
 			return c.empty(http.StatusAccepted)
 		}
+	}
+	return a.foreignAttachment(c, *id)
+}
+
+// foreignAttachment is the answer to an attachment that is not the volume's, or is none:
+// without a service token nobody can tell that no server uses it.
+func (a *API) foreignAttachment(c *call, id uuid.UUID) error {
+	switch _, err := a.Store.Attachment(c.ctx(), id, c.scope()); {
+	case err == nil:
+		return fault.InvalidInput("Mismatched volume and attachment")
+	case !errors.Is(err, model.ErrNotFound):
+		return err
+	case !c.id.ServiceToken:
+		return usedByNova("")
 	}
 	return fault.NotFound(noAttachment, id)
 }

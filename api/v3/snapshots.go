@@ -71,7 +71,11 @@ func (a *API) snapshotList(c *call, detail bool) error {
 		return err
 	}
 	params := c.r.URL.Query()
-	w, err := a.askedOwn(c, params, noSnapshot, snapshotSorts())
+	sorts := snapshotSorts()
+	if c.mv < 30 {
+		sorts = slices.DeleteFunc(sorts, func(key string) bool { return key == "name" })
+	}
+	w, err := a.askedOwn(c, params, noSnapshot, sorts)
 	if err != nil {
 		return err
 	}
