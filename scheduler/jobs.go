@@ -80,6 +80,8 @@ func (s *Service) doJob(ctx context.Context, job model.Job) error {
 		return s.importImage(ctx, id, job)
 	case model.JobReleaseImage:
 		return s.release(ctx, id)
+	case model.JobAbandonImage:
+		return s.abandonImage(ctx, id)
 	case model.JobTellExtended, model.JobTellReimaged:
 		return s.tellInstances(ctx, id, job)
 	}

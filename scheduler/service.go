@@ -41,6 +41,7 @@ type Options struct {
 	Now             func() time.Time
 	NewSecret       func() string // CHAP secrets, 16 letters
 	Instances       Instances     // nil: nobody is told
+	Images          Images        // nil: what an upload that failed has left stays
 }
 
 func (o *Options) defaults() {

@@ -17,12 +17,15 @@ import (
 type taskKind struct {
 	// ended is called in the transaction in which a task ends, with the task as it is then
 	// (succeeded with its Result, or failed with its Error) and its volume locked; v is nil if
-	// that is not there any more. It changes the status of what waited for the task.
-	ended func(s *Service, t Tx, k model.Task, v *model.Volume) error
+	// that is not there any more; was is the status that it had. It changes the status of what
+	// waited for the task.
+	ended func(s *Service, t Tx, k model.Task, was model.TaskStatus, v *model.Volume) error
 }
 
 func taskKinds() map[model.TaskKind]taskKind {
-	return map[model.TaskKind]taskKind{}
+	return map[model.TaskKind]taskKind{
+		model.TaskUploadImage: {ended: uploadEnded},
+	}
 }
 
 // How long a task may be in the making, as no request takes, and how long the node of one
@@ -167,13 +170,14 @@ func (s *Service) end(t Tx, k model.Task, to model.TaskMove) error {
 	case !errors.Is(err, model.ErrNotFound):
 		return err
 	}
+	was := k.Status
 	to.From = []model.TaskStatus{model.TaskQueued, model.TaskRunning}
 	k, err := t.MoveTask(k.ID, to)
 	if err != nil {
 		return err
 	}
 	if kind, ok := taskKinds()[k.Kind]; ok {
-		return kind.ended(s, t, k, v)
+		return kind.ended(s, t, k, was, v)
 	}
 	return nil
 }

@@ -80,6 +80,11 @@ func (c *Cache) Image(ctx context.Context, who keystone.Identity, ref string) (m
 	}
 }
 
+// Create implements v3.Glance.
+func (c *Cache) Create(ctx context.Context, who keystone.Identity, image v3.NewImage) (v3.NewImage, error) {
+	return c.next.Create(ctx, who, image)
+}
+
 func (c *Cache) get(key caller) (model.Image, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

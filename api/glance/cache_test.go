@@ -13,6 +13,7 @@ import (
 
 	"github.com/vmthunder/vmthunder/api/glance"
 	"github.com/vmthunder/vmthunder/api/keystone"
+	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -28,6 +29,10 @@ func (s *service) Image(ctx context.Context, who keystone.Identity, ref string) 
 	s.asked++
 	s.mu.Unlock()
 	return s.answer(ctx, who, ref)
+}
+
+func (s *service) Create(_ context.Context, _ keystone.Identity, image v3.NewImage) (v3.NewImage, error) {
+	return image, nil
 }
 
 func found(_ context.Context, _ keystone.Identity, ref string) (model.Image, error) {

@@ -71,7 +71,6 @@ func notYet() []Difference {
 	}
 	return []Difference{
 		// Actions of volumes.
-		unsupported("no upload to images", 165, 166),
 		unsupported("no migration", 169, 170),
 
 		// Backups.

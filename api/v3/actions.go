@@ -39,7 +39,6 @@ func noAction(name string) error {
 }
 
 func (a *API) volumeActions() map[string]action {
-	const x = "volume_extension:volume_actions:"
 	return map[string]action{
 		"os-set_bootable":          {do: a.setBootable},
 		"os-update_readonly_flag":  {do: a.setReadOnly},
@@ -62,7 +61,7 @@ func (a *API) volumeActions() map[string]action {
 		"os-migrate_volume":        {do: a.refuse("Migrating a volume", "volume_extension:volume_admin_actions:migrate_volume")},
 		"os-migrate_volume_completion": {do: a.refuse("Migrating a volume",
 			"volume_extension:volume_admin_actions:migrate_volume_completion")},
-		"os-volume_upload_image": {do: a.refuse("Uploading a volume as an image", x+"upload_image")},
+		"os-volume_upload_image": {do: a.uploadImage},
 		"os-unmanage":            {do: a.refuse("Unmanaging a volume", "volume_extension:volume_unmanage")},
 		"os-reimage":             {min: 68, do: a.reimage},
 		"revert":                 {min: 40, do: a.revert},

@@ -31,6 +31,7 @@ type Config struct {
 	Log    *logrus.Entry
 
 	DefaultType string // default_volume_type; default "__DEFAULT__"
+	ForceUpload bool   // enable_force_upload: volumes in use may be uploaded
 	DefaultZone string // default_availability_zone; default "nova"
 	MaxLimit    int    // osapi_max_limit, rows of a page; default 1000
 	// MaxBatch is the largest count of POST /volumes/batch; default 1000.

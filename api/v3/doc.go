@@ -25,6 +25,7 @@
 //     image that is not here yet is imported, and warm is a 202 with its state: nothing
 //     else has been done, ask again when the tree says that it is active.
 //   - metadata vmthunder:import ("download 34% of 512 MiB") in show and detail while a
-//     volume waits for its image, vmthunder:error when its status is error. They are not stored
-//     and can't be written.
+//     volume waits for its image, vmthunder:error when its status is error, and in show
+//     vmthunder:task ("upload-image: send 34% of 1 GiB") while it is uploaded. They are not
+//     stored and can't be written.
 package v3

@@ -74,6 +74,9 @@ type Store interface {
 	ClassLimits(ctx context.Context, class string) (map[string]int64, error)
 	SetClassLimits(ctx context.Context, class string, limits map[string]int64) error
 
+	// TasksOf returns the long data work on a volume that is under way, the oldest first.
+	TasksOf(ctx context.Context, volume uuid.UUID) ([]model.Task, error)
+
 	Messages(ctx context.Context, q model.ListQuery) ([]model.Message, error)
 	Message(ctx context.Context, id uuid.UUID, projectID string) (model.Message, error)
 	DeleteMessage(ctx context.Context, id uuid.UUID, projectID string) error
@@ -123,6 +126,11 @@ type Scheduler interface {
 	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
 	// Unwarm lets hosts go again, as soon as no volume there needs the image.
 	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
+	// BeginUpload moves a volume whose status is one of from to uploading, else ErrConflict, and
+	// sets the work aside: StartUpload has it done, CancelUpload takes it back. k says who asks.
+	BeginUpload(ctx context.Context, volume uuid.UUID, args model.UploadArgs, k model.Task, from []model.VolumeStatus) (model.Task, error)
+	StartUpload(ctx context.Context, task uuid.UUID) error
+	CancelUpload(ctx context.Context, task uuid.UUID, why string) error
 	// Healthy returns nil if the message bus can be reached.
 	Healthy(ctx context.Context) error
 }
@@ -131,6 +139,19 @@ type Scheduler interface {
 type Glance interface {
 	// Image by id or unique name: model.ErrNotFound, model.ErrInvalid (ambiguous, or not active).
 	Image(ctx context.Context, who keystone.Identity, ref string) (model.Image, error)
+	// Create makes an image without data that is the caller's. What the service refuses is
+	// model.ErrInvalid, in its own words.
+	Create(ctx context.Context, who keystone.Identity, image NewImage) (NewImage, error)
+}
+
+// NewImage is an image that gets its data later: what is asked for, and what was made.
+type NewImage struct {
+	ID                          uuid.UUID
+	Name                        string
+	DiskFormat, ContainerFormat string
+	Visibility                  string // "": the image service's default
+	Protected                   *bool
+	Properties                  model.StringMap
 }
 
 // ErrAmbiguous is the [Glance] error for a name that several images have. It is model.ErrInvalid too.

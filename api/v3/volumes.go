@@ -53,7 +53,11 @@ func (a *API) showVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, view.Object{"volume": c.view().VolumeDetail(&v, imageOf(images, &v))})
+	o := c.view().VolumeDetail(&v, imageOf(images, &v))
+	if err := a.taskShown(c, &v, o); err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, view.Object{"volume": o})
 }
 
 // imagesOf fetches the images that volumes wait for, to show how far they are: one by

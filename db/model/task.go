@@ -111,10 +111,8 @@ type TaskEnd struct {
 
 // UploadArgs of [TaskUploadImage].
 type UploadArgs struct {
-	ImageID         string `json:"image_id"` // in the image service; made before by the API
-	DiskFormat      string `json:"disk_format"`
-	ContainerFormat string `json:"container_format"`
-	ImageName       string `json:"image_name"`
+	ImageID    string `json:"image_id"` // in the image service; made before by the API
+	DiskFormat string `json:"disk_format"`
 }
 
 // UploadResult of [TaskUploadImage].

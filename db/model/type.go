@@ -75,6 +75,7 @@ const (
 	JobReleaseImage JobKind = "release-image" // subject: image id; take the tree down when no volume wants it
 	JobTellExtended JobKind = "tell-extended" // subject: volume id; the instances that have it are told
 	JobTellReimaged JobKind = "tell-reimaged" // subject: volume id
+	JobAbandonImage JobKind = "abandon-image" // subject: image id; what an upload that failed has left
 )
 
 // Job is one row of table jobs.

@@ -60,7 +60,6 @@ func knownFailure(test string) (reason string, known bool) {
 	for prefix, why := range map[string]string{
 		admin + "test_volume_services.VolumesServicesTestJSON.test_get_service_by_volume_host_name": "a volume that was never attached has no host, by design",
 		admin + "test_group_type_specs.": notServed, admin + "test_group_types.": notServed, admin + "test_groups.": notServed,
-		"tempest.api.volume.test_volumes_actions.VolumesActionsTest.test_volume_upload": notServed,
 	} {
 		if strings.HasPrefix(test, prefix) {
 			return why, true

@@ -41,7 +41,7 @@ func (f *faults) control(set map[string]string) {
 	f.t.Helper()
 	defaults := map[string]string{
 		"scheduler.service_down_time": "15", "scheduler.origin_wait": "60", "scheduler.max_image_size_gb": "1024",
-		"scheduler.attach_timeout": "50",
+		"scheduler.attach_timeout": "50", "DEFAULT.enable_force_upload": "false",
 	}
 	apply := func(m map[string]string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

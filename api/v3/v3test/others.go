@@ -123,3 +123,16 @@ func (s *Store) Members(_ context.Context, image uuid.UUID) ([]model.Member, err
 	defer unlock()
 	return slices.DeleteFunc(slices.Clone(s.MemberRows), func(m model.Member) bool { return m.ImageID != image }), err
 }
+
+// TasksOf implements v3.Store.
+func (s *Store) TasksOf(_ context.Context, volume uuid.UUID) ([]model.Task, error) {
+	unlock, err := s.lock()
+	defer unlock()
+	var out []model.Task
+	for _, k := range s.TaskRows {
+		if k.VolumeID == volume {
+			out = append(out, k)
+		}
+	}
+	return out, err
+}

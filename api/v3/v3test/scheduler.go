@@ -22,6 +22,8 @@ type Scheduler struct {
 	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr error
 	// Calls lists what was called, for instance "connect <id>".
 	Calls []string
+	// Uploads that were begun.
+	Uploads []model.Task
 }
 
 var _ v3.Scheduler = (*Scheduler)(nil)
@@ -212,10 +214,66 @@ func (s *Scheduler) Disconnect(_ context.Context, attachment uuid.UUID) ([]model
 	return left, nil
 }
 
+// BeginUpload implements v3.Scheduler.
+func (s *Scheduler) BeginUpload(_ context.Context, id uuid.UUID, args model.UploadArgs, k model.Task, from []model.VolumeStatus) (model.Task, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("begin upload", id)
+	if err != nil {
+		return k, err
+	}
+	v, err := s.Store.volume(id)
+	if err != nil {
+		return k, err
+	}
+	if !slices.Contains(from, v.Status) {
+		return k, fmt.Errorf("%w: volume %s is %s", model.ErrConflict, id, v.Status)
+	}
+	k.ID, k.VolumeID, k.Kind = uuid.New(), id, model.TaskUploadImage
+	if k.Args, err = json.Marshal(args); err != nil {
+		return k, err
+	}
+	s.Uploads = append(s.Uploads, k)
+	v.PreviousStatus, v.Status = new(v.Status), model.VolumeUploading
+	s.Store.touch(v)
+	return k, nil
+}
+
+// StartUpload implements v3.Scheduler. The data is sent at once.
+func (s *Scheduler) StartUpload(ctx context.Context, task uuid.UUID) error {
+	s.called("start upload", task)
+	return s.CancelUpload(ctx, task, "")
+}
+
+// CancelUpload implements v3.Scheduler.
+func (s *Scheduler) CancelUpload(_ context.Context, task uuid.UUID, why string) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		s.called("cancel upload", task)
+	}
+	for _, k := range s.Uploads {
+		if k.ID != task {
+			continue
+		}
+		v, err := s.Store.volume(k.VolumeID)
+		if err != nil {
+			return err
+		}
+		v.Status = *v.PreviousStatus
+		s.Store.touch(v)
+	}
+	return nil
+}
+
 // Glance has the images it is given.
 type Glance struct {
-	Images []model.Image
-	Err    error
+	Images  []model.Image
+	Created []v3.NewImage
+	Err     error
 }
 
 var _ v3.Glance = (*Glance)(nil)
@@ -238,6 +296,21 @@ func (g *Glance) Image(_ context.Context, _ keystone.Identity, ref string) (mode
 		return found[0], nil
 	}
 	return model.Image{}, fmt.Errorf("image %s: %w", ref, v3.ErrAmbiguous)
+}
+
+// Create implements v3.Glance.
+func (g *Glance) Create(_ context.Context, _ keystone.Identity, image v3.NewImage) (v3.NewImage, error) {
+	if g.Err != nil {
+		return v3.NewImage{}, g.Err
+	}
+	g.Created = append(g.Created, image)
+	if image.Visibility == "" {
+		image.Visibility = "public" // as the recorded Cinder's
+	}
+	if image.Protected == nil {
+		image.Protected = new(bool)
+	}
+	return image, nil
 }
 
 // Nova says that servers use the attachments in Uses: key "server volume".

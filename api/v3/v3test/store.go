@@ -34,6 +34,7 @@ type Store struct {
 	TransferRows   []model.Transfer // open ones
 	NodeRows       []model.Node
 	ServiceRows    []model.Service
+	TaskRows       []model.Task
 	MessageRows    []model.Message
 	ImageRows      []model.Image
 	MemberRows     []model.Member

@@ -14,10 +14,11 @@ import (
 const (
 	ImportKey = "vmthunder:import" // while it waits for its image
 	ErrorKey  = "vmthunder:error"  // why its status is error
+	TaskKey   = "vmthunder:task"   // how far the work is that it waits for
 )
 
 // Virtual tells whether a metadata key is one of ours, which nobody can write.
-func Virtual(key string) bool { return key == ImportKey || key == ErrorKey }
+func Virtual(key string) bool { return key == ImportKey || key == ErrorKey || key == TaskKey }
 
 // VolumeSummary is a row of GET /volumes.
 type VolumeSummary struct {

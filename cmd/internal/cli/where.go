@@ -41,6 +41,7 @@ type place struct {
 	Name    string `json:"name"`
 	Status  string `json:"status"`
 	Reason  string `json:"reason"` // of an error
+	Task    string `json:"task"`   // that it waits for, and how far that is
 	SizeGiB int    `json:"size"`
 	Project string `json:"project_id"`
 	// Home holds what was written, "" before the first attachment; Up tells whether it lives.
@@ -89,7 +90,7 @@ func where(ctx context.Context, ref string) (place, error) {
 		return place{}, err
 	}
 	p := place{
-		ID: v.ID, Status: v.Status, Reason: v.Metadata[view.ErrorKey], SizeGiB: v.SizeGiB, Project: v.Project,
+		ID: v.ID, Status: v.Status, Reason: v.Metadata[view.ErrorKey], Task: v.Metadata[view.TaskKey], SizeGiB: v.SizeGiB, Project: v.Project,
 		ImageID: v.Image["image_id"], ImageName: v.Image["image_name"], Way: []string{}, Attached: []holder{},
 	}
 	if v.Name != nil {
@@ -203,6 +204,9 @@ func printPlace(w io.Writer, p place) error {
 		row("status", "%s: %s", p.Status, p.Reason)
 	} else {
 		row("status", "%s", p.Status)
+	}
+	if p.Task != "" {
+		row("task", "%s", p.Task)
 	}
 	row("size", "%d GiB", p.SizeGiB)
 	if p.Home == "" {

@@ -23,6 +23,7 @@ import (
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
 	"github.com/vmthunder/vmthunder/db"
 	"github.com/vmthunder/vmthunder/db/model"
+	"github.com/vmthunder/vmthunder/driver/image"
 	"github.com/vmthunder/vmthunder/scheduler"
 )
 
@@ -102,6 +103,18 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if compute != nil {
 		options.Instances = compute
 	}
+	if c.AuthStrategy == "keystone" {
+		transport, err := httpTransport(c)
+		if err != nil {
+			return err
+		}
+		options.Images = image.NewGlance(image.GlanceConfig{
+			AuthURL: c.Keystone.AuthURL, Username: c.Keystone.Username, Password: c.Keystone.Password,
+			ProjectName: c.Keystone.Project, UserDomainName: c.Keystone.UserDomain, ProjectDomainName: c.Keystone.ProjectDomain,
+			RegionName: c.Keystone.Region, Interface: c.Keystone.Interface, Endpoint: c.GlanceAPI,
+			HTTP: &http.Client{Transport: transport, Timeout: 20 * time.Second},
+		})
+	}
 	sched := scheduler.New(SchedulerStore(store), nodes{bus}, options, log)
 	handler, err := restHandler(c, rules, store, sched, compute, log)
 	if err != nil {
@@ -173,7 +186,7 @@ func restHandler(
 	}
 	volumes := v3.Config{
 		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Policy: rules, Log: log,
-		DefaultType: c.DefaultType, DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
+		ForceUpload: c.ForceUpload, DefaultType: c.DefaultType, DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
 		Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
 	}
 	if compute != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
+	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/driver"
 	"github.com/vmthunder/vmthunder/driver/agent"
 	"github.com/vmthunder/vmthunder/driver/cache"
@@ -101,19 +103,23 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 		return d, "", fmt.Errorf("[node] %w", err)
 	}
 	log.WithField("target", d.Target.Name()).Info("target helper: " + why)
+	transport, err := httpTransport(c)
+	if err != nil {
+		return d, "", err
+	}
+	glance := image.NewGlance(image.GlanceConfig{
+		AuthURL: c.Keystone.AuthURL, Username: c.Keystone.Username, Password: c.Keystone.Password,
+		ProjectName: c.Keystone.Project, UserDomainName: c.Keystone.UserDomain, ProjectDomainName: c.Keystone.ProjectDomain,
+		RegionName: c.Keystone.Region, Interface: c.Keystone.Interface, Endpoint: c.GlanceAPI,
+		HTTP: &http.Client{Transport: transport}, // an image takes as long as it takes
+	})
+	d.Tasks = map[model.TaskKind]driver.TaskWorker{
+		model.TaskUploadImage: image.NewUploader(image.UploadOptions{Dir: filepath.Join(c.Node.ImageDir, "upload"), Sink: glance, Runner: run}),
+	}
 	if c.Node.Origin {
-		transport, err := httpTransport(c)
-		if err != nil {
-			return d, "", err
-		}
 		store, err := image.Open(image.Options{
 			Dir: c.Node.ImageDir, FileStoreDir: c.Node.GlanceStoreDir, Runner: run,
-			Source: image.NewGlance(image.GlanceConfig{
-				AuthURL: c.Keystone.AuthURL, Username: c.Keystone.Username, Password: c.Keystone.Password,
-				ProjectName: c.Keystone.Project, UserDomainName: c.Keystone.UserDomain, ProjectDomainName: c.Keystone.ProjectDomain,
-				RegionName: c.Keystone.Region, Interface: c.Keystone.Interface, Endpoint: c.GlanceAPI,
-				HTTP: &http.Client{Transport: transport}, // an image takes as long as it takes
-			}),
+			Source: glance,
 		})
 		if err != nil {
 			return d, "", err

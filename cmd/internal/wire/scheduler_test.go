@@ -35,6 +35,9 @@ type site struct {
 	agents map[string]*simAgent
 	image  int64 // virtual size of every image
 	broken string
+
+	taskState model.TaskState // how tasks are
+	taskError string
 }
 
 // simAgent is a node without a kernel: what its document says stands.
@@ -155,6 +158,7 @@ func (s *site) observe(a *simAgent) model.Observed {
 		}
 		o.Volumes = append(o.Volumes, v)
 	}
+	o.Tasks = s.observedTasks(a.doc)
 	return o
 }
 
