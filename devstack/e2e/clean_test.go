@@ -35,7 +35,7 @@ for d in /sys/kernel/config/target/iscsi/iqn*; do [ -e "$d" ] && echo "target $d
 for d in /sys/kernel/config/target/core/*/iqn*; do [ -e "$d" ] && echo "backstore $d"; done
 if [ -e /var/run/tgtd/socket.0 ] || [ -e /run/tgtd/socket.0 ] || pidof tgtd >/dev/null; then tgtadm --lld iscsi --mode target --op show | sed -n 's/^Target [0-9]*: /tgt target /p'; fi
 for d in /etc/iscsi/nodes/iqn* /var/lib/iscsi/nodes/iqn*; do [ -e "$d" ] && echo "record $d"; done
-for d in /var/lib/vmthunder/images/*; do [ -e "$d" ] && echo "file $d"; done
+for d in /var/lib/vmthunder/images/* /var/lib/vmthunder/images/upload/*; do [ -f "$d" ] && echo "file $d"; done
 true
 `
 
@@ -44,6 +44,7 @@ const rowsLeft = `
 SELECT 'volume ' || id || ' ' || status FROM volumes
 UNION ALL SELECT 'snapshot ' || id || ' ' || status FROM snapshots
 UNION ALL SELECT 'dropped thin device ' || thin_id || ' at ' || host FROM dropped_thins
+UNION ALL SELECT 'task ' || kind || ' ' || status || ' at ' || host FROM tasks
 UNION ALL SELECT 'attachment ' || id || ' ' || attach_status FROM attachments
 UNION ALL SELECT 'image ' || id || ' ' || status FROM images
 UNION ALL SELECT 'member ' || host || ' of ' || image_id || ' ' || state FROM tree_members
