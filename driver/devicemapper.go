@@ -7,7 +7,7 @@ import "context"
 type Segment struct {
 	Start  uint64 // sectors
 	Length uint64 // sectors
-	Type   string // linear, zero, multipath, snapshot, thin-pool, thin, cache, flashcache, error
+	Type   string // linear, zero, multipath, switch, snapshot, thin-pool, thin, cache, flashcache, error
 	Params string
 }
 

@@ -20,6 +20,7 @@ const (
 	PartPath   = "path"   // multipath to the parent
 	PartCache  = "cache"  // dm-cache or flashcache device
 	PartBack   = "back"   // bcache's backing device: superblock + path
+	PartPage   = "page"   // loop devices over the cache or the file, as one
 	PartRelay  = "relay"  // exported to children
 	PartCow    = "cow"    // thin device
 	PartBase   = "base"   // page + zero

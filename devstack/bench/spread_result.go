@@ -13,6 +13,7 @@ type spreadResult struct {
 	relay   float64 // the same of the worst relay, by its children too; 0 without relays
 	busy    float64 // share of the host's processors that was in use, 0 to 1
 	kernels float64 // seconds of processor time that the nodes used
+	request float64 // bytes that a request to the origin was for, on average; 0 if not counted
 	moved   int     // attempts given up because a node took another parent while it read
 }
 
@@ -51,24 +52,18 @@ const (
 	othersLimit = 0.2
 )
 
-// pieceByPiece is why a tree is slower than its links even where the processors are idle.
-// Of 964 reads that a node makes of its volume, 8,192 requests of 4 KiB go to its parent:
-// dm-snapshot cuts reads into its chunks, and the loop device that is the page layer reads
-// page by page (Linux before 6.16), waiting for each. A read-ahead would make fewer of
-// them, for twice the bytes; so it is off.
-const pieceByPiece = "every node asks its parent for 4 KiB at a time and waits for them: dm-snapshot cuts reads so, and loop reads page by page"
-
 // rows are the contestant's figures at a rate, on a host with so many processors. few says
 // that there were fewer runs than asked for.
 func (c *spreadContestant) rows(rate spreadRate, processors int, few bool) []Row {
 	n := float64(len(c.results))
 	var seconds, origin, relay []float64
-	var took, busy, kernels float64
+	var took, busy, kernels, request float64
 	moved := 0
 	for _, r := range c.results {
 		seconds = append(seconds, r.seconds/(spreadSet/rate.bytes))
 		origin, relay = append(origin, r.origin), append(relay, r.relay)
 		took, busy, kernels, moved = took+r.seconds/n, busy+r.busy/n, kernels+r.kernels/n, moved+r.moved
+		request += r.request / n
 	}
 	of := ""
 	if c.degree > 0 {
@@ -89,14 +84,14 @@ func (c *spreadContestant) rows(rate spreadRate, processors int, few bool) []Row
 	case busy > busyLimit:
 		notes = append(notes, fmt.Sprintf("and other programs the rest (%.0f %% busy): the time says little", 100*busy))
 	}
+	if request > 0 {
+		notes = append(notes, fmt.Sprintf("a request to the origin was for %.1f KiB on average", request/1024))
+	}
 	if few {
 		notes = append(notes, fmt.Sprintf("%s, for one takes long", counted(len(c.results), "run")))
 	}
 	if moved > 0 {
 		notes = append(notes, fmt.Sprintf("%s more did not count: a node had lost its parent for a moment and read from another", counted(moved, "run")))
-	}
-	if !last.Met() {
-		notes = append(notes, pieceByPiece)
 	}
 	last.Note = strings.Join(notes, "; ")
 	if rate.oneOnly {

@@ -116,17 +116,24 @@ func (s *spreadSite) setDegree(ctx context.Context, degree int) error {
 	return s.c.StartAPI(ctx, 0)
 }
 
-// bytesReadOf a block device of a node, as its kernel counts them: the third number of
-// /sys/block/NAME/stat, in sectors (Documentation/block/stat.rst).
-func bytesReadOf(ctx context.Context, n *lab.Node, disk string) (int64, error) {
+// readsOf a block device of a node, as its kernel counts them: the first number of
+// /sys/block/NAME/stat, and the third, which is in sectors (Documentation/block/stat.rst).
+func readsOf(ctx context.Context, n *lab.Node, disk string) (requests, bytes int64, err error) {
 	text, err := n.ReadFile(ctx, "/sys/block/"+disk+"/stat")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	f := strings.Fields(text)
 	if len(f) < 3 {
-		return 0, fmt.Errorf("%s: %s has the statistics %q", n.Name(), disk, text)
+		return 0, 0, fmt.Errorf("%s: %s has the statistics %q", n.Name(), disk, text)
+	}
+	requests, err = strconv.ParseInt(f[0], 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: statistics of %s: %w", n.Name(), disk, err)
 	}
 	sectors, err := strconv.ParseInt(f[2], 10, 64)
-	return sectors * 512, err
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: statistics of %s: %w", n.Name(), disk, err)
+	}
+	return requests, sectors * 512, nil
 }

@@ -99,7 +99,7 @@ func (s *spreadStar) run(ctx context.Context, rate spreadRate, targets []spreadT
 func (s *spreadStar) received(ctx context.Context) (int64, error) {
 	var sum int64
 	for i, n := range s.nodes {
-		got, err := bytesReadOf(ctx, n, s.disks[i])
+		_, got, err := readsOf(ctx, n, s.disks[i])
 		if err != nil {
 			return 0, err
 		}

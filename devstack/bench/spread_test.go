@@ -183,7 +183,7 @@ func TestTreeWords(t *testing.T) {
 func TestSpreadRows(t *testing.T) {
 	rate := spreadRate{name: "1mbit", words: "1 Mbit/s", bytes: spreadSet / 2} // the set takes 2 s
 	c := &spreadContestant{degree: 2, results: []spreadResult{
-		{seconds: 4, origin: 2, relay: 1, busy: 0.5, kernels: 3}, {seconds: 6, origin: 2.2, relay: 1.2, busy: 0.5, kernels: 5, moved: 1},
+		{seconds: 4, origin: 2, relay: 1, busy: 0.5, kernels: 3, request: 4096}, {seconds: 6, origin: 2.2, relay: 1.2, busy: 0.5, kernels: 5, request: 8192, moved: 1},
 	}}
 	rows := c.rows(rate, 2, true)
 	if len(rows) != 3 {
@@ -198,7 +198,7 @@ func TestSpreadRows(t *testing.T) {
 	if !slices.Equal(rows[2].Samples, []float64{1, 1.2}) || rows[2].Goal.AtMost != 1.05 || rows[2].Met() {
 		t.Errorf("relay %+v", rows[2])
 	}
-	for _, w := range []string{"4.0 s", "2 runs", "1 run"} {
+	for _, w := range []string{"4.0 s", "6.0 KiB", "2 runs", "1 run"} {
 		if !strings.Contains(rows[0].Note, w) {
 			t.Errorf("note %q does not say %q", rows[0].Note, w)
 		}

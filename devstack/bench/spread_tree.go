@@ -52,7 +52,7 @@ func (s *spreadSite) treeRun(ctx context.Context, degree int, rate spreadRate) (
 	}
 	moved := treeShape(now) != treeShape(t.members)
 	if !moved {
-		r.origin, r.relay, err = t.payload(ctx)
+		err = t.payload(ctx, &r)
 	}
 	if err := errors.Join(err, t.fell(ctx)); err != nil {
 		return r, err
@@ -164,40 +164,40 @@ func treeChildren(ms []spreadMember, host string) int {
 	return n
 }
 
-// payload is what parents have sent since the tree was made, by the bytes of the set:
-// the root's, and the worst relay's for each of its children.
-func (t *spreadTree) payload(ctx context.Context) (root, worst float64, err error) {
+// payload counts what parents have sent since the tree was made, by the bytes of the set:
+// the root, and the worst relay for each of its children.
+func (t *spreadTree) payload(ctx context.Context, r *spreadResult) error {
 	for _, m := range t.members {
 		children := treeChildren(t.members, m.Host)
 		if children == 0 {
 			continue
 		}
-		sent, err := t.served(ctx, m.Host)
+		requests, sent, err := t.served(ctx, m.Host)
 		if err != nil {
-			return 0, 0, err
+			return err
 		}
 		x := float64(sent) / spreadSet
 		if m.Role == "root" {
-			root = x
+			r.origin, r.request = x, float64(sent)/float64(max(1, requests))
 		} else {
-			worst = max(worst, x/float64(children))
+			r.relay = max(r.relay, x/float64(children))
 		}
 	}
-	return root, worst, nil
+	return nil
 }
 
 // served is what the device that a member exports has been read for: every byte of
 // iSCSI data that it sent, once, and what its children's kernels looked for on a new disk.
-func (t *spreadTree) served(ctx context.Context, host string) (int64, error) {
+func (t *spreadTree) served(ctx context.Context, host string) (requests, bytes int64, err error) {
 	n, err := t.c.Lab.Node(host)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	minor, err := n.Run(ctx, "dmsetup", "info", "-c", "--noheadings", "-o", "minor", driver.ImageDevice(t.image, driver.PartRelay))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return bytesReadOf(ctx, n, "dm-"+strings.TrimSpace(minor))
+	return readsOf(ctx, n, "dm-"+strings.TrimSpace(minor))
 }
 
 // fell takes the volumes away, and with the last one the image from all nodes, caches

@@ -37,7 +37,7 @@ const bootTimeout = 90 * time.Second
 // nodeModules are loaded in every node at boot.
 func nodeModules() []string {
 	return []string{
-		"configfs", "dm_mod", "dm_snapshot", "dm_thin_pool", "dm_cache", "dm_cache_smq", "dm_multipath", "dm_round_robin",
+		"configfs", "dm_mod", "dm_snapshot", "dm_thin_pool", "dm_cache", "dm_cache_smq", "dm_multipath", "dm_round_robin", "dm_switch",
 		"dm_service_time", "dm_queue_length", "dm_verity", "dm_flakey", "bcache", "loop", "sd_mod", "iscsi_tcp",
 		"target_core_mod", "target_core_iblock", "target_core_file", "iscsi_target_mod", "sch_tbf",
 	}

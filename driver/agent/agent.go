@@ -58,6 +58,8 @@ type Config struct {
 	// TaskPatience is how long a task may get no further, because something else is out of
 	// reach, before it has failed.
 	TaskPatience time.Duration
+	// PageLoops is stack.Host's; 1 if 0.
+	PageLoops int
 }
 
 func (c *Config) defaults() {
@@ -109,7 +111,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 	cfg.defaults()
 	return &Agent{
 		cfg: cfg, d: d, control: control, log: log,
-		host:      stack.Host{Name: cfg.Host, Address: cfg.Address, Needs: d.Cache.Needs},
+		host:      stack.Host{Name: cfg.Host, Address: cfg.Address, PageLoops: max(1, cfg.PageLoops), Needs: d.Cache.Needs},
 		groups:    map[string]*group{},
 		tasks:     map[string]*task{},
 		leaving:   map[string]<-chan struct{}{},

@@ -158,7 +158,7 @@ func (b *bed) add(name string, i int) *node {
 			return number.String(), err
 		},
 	}
-	n.config = agent.Config{Host: name, Address: n.addr, Compute: true, BootID: "boot", Version: "test"}
+	n.config = agent.Config{Host: name, PageLoops: 3, Address: n.addr, Compute: true, BootID: "boot", Version: "test"}
 	if name == "origin" {
 		n.images = fake.NewImageStore(n.devs)
 		n.drivers.Images = tapImages{n.images, n.tap}

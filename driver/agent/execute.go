@@ -62,10 +62,11 @@ func (g *group) do(ctx context.Context, s stack.Step, pool string) error {
 	case stack.OpDeleteLocal:
 		return g.deleteLocal(ctx, s, pool)
 	case stack.OpMakePage:
-		_, err := d.Loop.Attach(ctx, s.Path, driver.LoopOptions{ReadOnly: true, ReadAheadSectors: g.a.cfg.ReadAheadSectors})
-		return err
+		return g.a.makePage(ctx, s)
+	case stack.OpMakeRelay:
+		return g.a.makeRelay(ctx, s)
 	case stack.OpDropPage:
-		return d.Loop.Detach(ctx, s.Path)
+		return g.a.dropPage(ctx, s)
 	case stack.OpCreateThin:
 		g.a.setGone(s.VolumeID, false)
 		return d.Pool.CreateThin(ctx, s.Thin)

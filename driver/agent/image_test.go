@@ -83,7 +83,7 @@ func TestTransientImportFailureIsRetried(t *testing.T) {
 		if o := n.settled(); o.Image(img).State != model.DeviceReady || o.Image(img).Error != "" {
 			t.Errorf("image %+v", o.Image(img))
 		}
-		if got, want := kinds(n.tap.take()), strings.Repeat("image.import ", 4)+"loop.attach"; got != want {
+		if got, want := kinds(n.tap.take()), strings.Repeat("image.import ", 4)+strings.Repeat("loop.attach ", 6)+"dm.create"; got != want {
 			t.Errorf("did %s, want %s", got, want)
 		}
 	})
@@ -186,12 +186,17 @@ func TestFreshOnlyOnce(t *testing.T) {
 		n.apply(images(d), nil)
 		n.settled()
 		// The cache falls down, by an operator's hand say; what it holds is good.
-		loop, err := n.loop.List(t.Context())
-		if err != nil || len(loop) != 1 {
-			t.Fatal(loop, err)
-		}
-		if err := n.loop.Detach(t.Context(), loop[0].Path); err != nil {
+		if err := n.dm.Remove(t.Context(), driver.ImageDevice(img, driver.PartPage)); err != nil {
 			t.Fatal(err)
+		}
+		loops, err := n.loop.List(t.Context())
+		if err != nil || len(loops) != 6 {
+			t.Fatal(loops, err)
+		}
+		for _, l := range loops {
+			if err := n.loop.Detach(t.Context(), l.Path); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := n.cache.Stop(t.Context(), driver.CacheSpec{ImageID: img}, false); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	defer func() { a.log.WithField("took", time.Since(began)).Debug("looked") }()
 	actual := stack.Actual{
 		Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]stack.Path{},
-		Caches: map[string]string{}, Pages: map[string]driver.LoopDevice{}, Files: map[string]driver.ImageFile{},
+		Caches: map[string]string{}, Pages: map[string]stack.Page{}, Looped: map[string]string{}, Files: map[string]driver.ImageFile{},
 		Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[string]bool{}, Sectors: map[string]uint64{},
 	}
 	devices, err := a.d.DM.List(ctx, driver.Prefix)
@@ -114,18 +114,6 @@ func (a *Agent) lookImage(ctx context.Context, id string, actual *stack.Actual) 
 	}
 	actual.Caches[id] = cache
 	return a.lookPage(ctx, id, cache, actual)
-}
-
-func (a *Agent) lookPage(ctx context.Context, id, backing string, actual *stack.Actual) error {
-	page, err := a.d.Loop.Find(ctx, backing)
-	if errors.Is(err, driver.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	actual.Pages[id] = page
-	return nil
 }
 
 // path reads which disk a multipath device uses and whether the kernel has given it up.

@@ -150,7 +150,9 @@ func (a *Agent) observeImage(ctx context.Context, d model.DesiredImage, actual s
 		if _, ok := actual.Devices[driver.ImageDevice(d.ID, driver.PartRelay)]; ok {
 			o.ServedBytes = read("/dev/mapper/" + driver.ImageDevice(d.ID, driver.PartRelay))
 		}
-		o.ReadBytes = max(0, total-o.ServedBytes)
+		if o.ReadBytes = total; a.host.PageLoops == 1 { // the relay stands on the page layer
+			o.ReadBytes = max(0, total-o.ServedBytes)
+		}
 		if d.Role == model.RoleRelay {
 			o.UpstreamBytes = read("/dev/mapper/" + driver.ImageDevice(d.ID, driver.PartPath))
 			if st, err := a.d.Cache.Stats(ctx, d.ID); err == nil {

@@ -121,6 +121,43 @@ func ParseMultipath(s driver.Segment) (MultipathTarget, error) {
 	return t, a.done(s, "multipath")
 }
 
+// SwitchTarget spreads regions of one size over devices, in turn; a region stands at
+// the same place of its device (switch.rst; drivers/md/dm-switch.c,
+// initialize_region_table).
+type SwitchTarget struct {
+	Devices       []string // paths or major:minor, at least one
+	RegionSectors uint64
+}
+
+// Segment of sectors.
+func (t SwitchTarget) Segment(sectors uint64) driver.Segment {
+	a := []any{len(t.Devices), t.RegionSectors, 0}
+	for _, d := range t.Devices {
+		a = append(a, escape(d), 0)
+	}
+	return line(sectors, "switch", a...)
+}
+
+// ParseSwitch is the reverse of [SwitchTarget.Segment]. Devices with an offset are an error.
+func ParseSwitch(s driver.Segment) (SwitchTarget, error) {
+	a := args{fields: SplitParams(s.Params)}
+	n := a.count()
+	t := SwitchTarget{RegionSectors: a.num()}
+	for range a.count() {
+		a.str()
+	}
+	for range n {
+		t.Devices = append(t.Devices, a.str())
+		if a.num() != 0 {
+			a.fail()
+		}
+	}
+	if n == 0 || t.RegionSectors == 0 {
+		a.fail()
+	}
+	return t, a.done(s, "switch")
+}
+
 // SnapshotTarget is copy-on-write over a device (snapshot.rst).
 type SnapshotTarget struct {
 	Origin, Cow  string // path or major:minor

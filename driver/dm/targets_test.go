@@ -39,7 +39,7 @@ func capturedLines(t testing.TB, kind, typ string) []driver.Segment {
 
 // What a kernel prints as a table is what the constructor makes of the parsed values.
 func TestTargetsRoundTrip(t *testing.T) {
-	for _, typ := range []string{"linear", "snapshot", "multipath", "thin-pool", "thin", "cache"} {
+	for _, typ := range []string{"linear", "switch", "snapshot", "multipath", "thin-pool", "thin", "cache"} {
 		for _, s := range capturedLines(t, "table", typ) {
 			again, err := reparse(s)
 			if err != nil {
@@ -64,6 +64,8 @@ func reparse(s driver.Segment) (driver.Segment, error) {
 		v, err = ParseLinear(s)
 	case "snapshot":
 		v, err = ParseSnapshot(s)
+	case "switch":
+		v, err = ParseSwitch(s)
 	case "multipath":
 		v, err = ParseMultipath(s)
 	case "thin-pool":
@@ -94,6 +96,7 @@ func TestSegments(t *testing.T) {
 		{Error(8), "error "},
 		{SnapshotTarget{Origin: "/dev/a", Cow: "/dev/b", ChunkSectors: 16}.Segment(8), "snapshot /dev/a /dev/b P 16"},
 		{SnapshotTarget{Origin: "/dev/a", Cow: "/dev/b", ChunkSectors: 8, Transient: true}.Segment(8), "snapshot /dev/a /dev/b N 8"},
+		{SwitchTarget{Devices: []string{"/dev/a", "7:1"}, RegionSectors: 8}.Segment(8), "switch 2 8 0 /dev/a 0 7:1 0"},
 		{MultipathTarget{Device: "/dev/sda", QueueIfNoPath: true}.Segment(8), "multipath 1 queue_if_no_path 0 1 1 round-robin 0 1 1 /dev/sda 1"},
 		{MultipathTarget{Device: "/dev/sda", Selector: "service-time"}.Segment(8), "multipath 0 0 1 1 service-time 0 1 2 /dev/sda 1 1"},
 		{MultipathTarget{QueueIfNoPath: true}.Segment(8), "multipath 1 queue_if_no_path 0 0 0"},
@@ -132,6 +135,7 @@ func TestParseRefuses(t *testing.T) {
 	for typ, bad := range map[string][]string{
 		"linear":    {"", "8:0", "8:0 x", "8:0 1 2", "8:0 -1"},
 		"snapshot":  {"8:0 8:1 P", "8:0 8:1 X 8", "8:0 8:1 P 8 9"},
+		"switch":    {"", "0 8 0", "1 0 0 7:0 0", "2 8 0 7:0 0", "1 8 0 7:0 5", "1 8 0 7:0 0 7:1 0"},
 		"multipath": {"", "1", "1 queue_if_no_path 0 1 1", "99999999999 a", "0 0 2 1 rr 0 1 1 8:0 1 rr 0 1 1 8:1 1"},
 		"thin-pool": {"1:1 1:2", "1:1 1:2 128 0 3 a b"},
 		"thin":      {"1:1", "1:1 16777216", "1:1 5 1:2"},
@@ -197,7 +201,7 @@ func TestSame(t *testing.T) {
 }
 
 func FuzzTargets(f *testing.F) {
-	for _, typ := range []string{"linear", "snapshot", "multipath", "thin-pool", "thin", "cache"} {
+	for _, typ := range []string{"linear", "switch", "snapshot", "multipath", "thin-pool", "thin", "cache"} {
 		for _, s := range capturedLines(f, "table", typ) {
 			f.Add(typ, s.Params)
 		}

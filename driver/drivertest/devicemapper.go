@@ -49,6 +49,7 @@ func DeviceMapper(t *testing.T, fresh func(t *testing.T) (driver.DeviceMapper, D
 		{"targets", (*dmSuite).targets},
 		{"cancelled", (*dmSuite).cancelled},
 		{"snapshot", (*dmSuite).snapshot},
+		{"switch", (*dmSuite).spread},
 		{"multipath", (*dmSuite).multipath},
 		{"thin", (*dmSuite).thin},
 		{"cache", (*dmSuite).cache},

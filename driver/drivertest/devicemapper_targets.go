@@ -46,6 +46,22 @@ func (s *dmSuite) snapshot() {
 	}
 }
 
+func (s *dmSuite) spread() {
+	a := s.made("first", true, dm.Linear(4096, s.env.Disk, 0))
+	b := s.made("second", true, dm.Linear(4096, s.env.Disk, 0))
+	d := s.again("spread", true, dm.SwitchTarget{Devices: []string{a.Path, b.Path}, RegionSectors: 8}.Segment(4096))
+	s.table("spread", fmt.Sprintf("0 4096 switch 2 8 0 %s 0 %s 0", s.number(a.Path), s.number(b.Path)))
+	s.wants("remove of a device beneath", s.m.Remove(s.Context(), b.Name), driver.ErrBusy)
+	s.wants("a device that is not there", func() error {
+		seg := dm.SwitchTarget{Devices: []string{a.Path, "/dev/mapper/" + dmPrefix + "none"}, RegionSectors: 8}.Segment(4096)
+		_, err := s.m.Create(s.Context(), dmPrefix+"lacks", dm.NewTable(seg), driver.CreateOptions{ReadOnly: true})
+		return err
+	}(), driver.ErrNotFound)
+	if err := s.m.Remove(s.Context(), d.Name); err != nil {
+		s.Error(err)
+	}
+}
+
 func (s *dmSuite) multipath() {
 	ctx := s.Context()
 	for _, selector := range []string{"round-robin", "service-time"} {

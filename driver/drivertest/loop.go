@@ -30,6 +30,7 @@ func Loop(t *testing.T, fresh func(t *testing.T) (driver.Loop, LoopEnv)) {
 		{"attach", (*loopSuite).attach},
 		{"modes", (*loopSuite).modes},
 		{"block device", (*loopSuite).block},
+		{"beside", (*loopSuite).beside},
 		{"detach", (*loopSuite).detach},
 		{"busy", (*loopSuite).busy},
 		{"missing", (*loopSuite).missing},
@@ -109,6 +110,40 @@ func (s *loopSuite) block() {
 	}
 	if found, err := s.l.Find(s.Context(), s.env.DiskAlias); err != nil || found != d {
 		s.Errorf("found %+v, %v", found, err)
+	}
+}
+
+func (s *loopSuite) beside() {
+	o := driver.LoopOptions{ReadOnly: true}
+	seen := map[driver.LoopDevice]bool{}
+	var all []driver.LoopDevice
+	for i := range 3 {
+		o.Beside = i
+		d := s.bind(s.env.Disk, o)
+		seen[d] = true
+		all = append(all, d)
+	}
+	if len(seen) != 3 {
+		s.Errorf("side by side stand %+v", all)
+	}
+	for i := range 3 {
+		o.Beside = i
+		again := s.bind(s.env.DiskAlias, o)
+		if delete(seen, again); len(seen) != 2-i {
+			s.Errorf("again %+v of %+v", again, all)
+		}
+	}
+	for range 3 { // one after the other can be found and unbound
+		d, err := s.l.Find(s.Context(), s.env.Disk)
+		if err == nil {
+			err = s.l.Detach(s.Context(), d.Path)
+		}
+		if err != nil {
+			s.Fatal(err)
+		}
+	}
+	if _, err := s.l.Find(s.Context(), s.env.Disk); !errors.Is(err, driver.ErrNotFound) {
+		s.Errorf("find after all were unbound: %v", err)
 	}
 }
 

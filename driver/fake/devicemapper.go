@@ -49,7 +49,7 @@ type dmDevice struct {
 func NewDeviceMapper(devs *Devices) *DeviceMapper {
 	return &DeviceMapper{
 		devs: devs, named: map[string]*dmDevice{}, disks: map[string]*dmPool{},
-		types: []string{"linear", "zero", "error", "multipath", "snapshot", "thin-pool", "thin", "cache"},
+		types: []string{"linear", "zero", "error", "multipath", "switch", "snapshot", "thin-pool", "thin", "cache"},
 	}
 }
 

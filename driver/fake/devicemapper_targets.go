@@ -44,6 +44,14 @@ func (m *DeviceMapper) construct(t *dmTable, s driver.Segment, ro bool) error {
 		}
 		_, err = m.open(t, p.Device, !ro, p.Offset+s.Length)
 		return err
+	case "switch":
+		p, err := dm.ParseSwitch(s)
+		for _, d := range p.Devices {
+			if err == nil {
+				_, err = m.open(t, d, !ro, s.Length)
+			}
+		}
+		return err
 	case "multipath":
 		p, err := dm.ParseMultipath(s)
 		if err != nil || p.Device == "" {

@@ -96,8 +96,13 @@ func (l *Loop) Attach(ctx context.Context, backing string, o driver.LoopOptions)
 		return driver.LoopDevice{}, err
 	}
 	defer leave()
+	beside := o.Beside
 	b, have, err := l.find(backing, func(x *loopBinding) bool {
-		return x.options.ReadOnly == o.ReadOnly && (x.options.DirectIO == o.DirectIO || o.DirectIO)
+		if x.options.ReadOnly != o.ReadOnly || x.options.DirectIO != o.DirectIO && !o.DirectIO {
+			return false
+		}
+		beside--
+		return beside < 0
 	})
 	if err != nil {
 		return driver.LoopDevice{}, err

@@ -33,9 +33,14 @@ func (l *Devices) Attach(ctx context.Context, backing string, o driver.LoopOptio
 	defer func() { _ = ctl.Close() }()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	beside := o.Beside
 	have, err := l.match(ctx, backing, id, func(b bound) bool {
 		direct := b.info.Flags&flagDirectIO != 0
-		return b.ReadOnly == o.ReadOnly && (direct == o.DirectIO || o.DirectIO)
+		if b.ReadOnly != o.ReadOnly || direct != o.DirectIO && !o.DirectIO {
+			return false
+		}
+		beside--
+		return beside < 0
 	})
 	if err == nil || !errors.Is(err, driver.ErrNotFound) {
 		return have, err

@@ -13,7 +13,8 @@ type Actual struct {
 	Sessions []Session                     // to targets under our prefix
 	Paths    map[string]Path               // the multipath devices, by image id
 	Caches   map[string]string             // path of a cache that stands, by image id
-	Pages    map[string]driver.LoopDevice  // the page layer, by image id
+	Pages    map[string]Page               // the page layer, by image id
+	Looped   map[string]string             // what loop devices stand on without a page layer over them, by image id
 	Files    map[string]driver.ImageFile   // on an origin, by image id
 
 	// Ensured holds the fingerprint of what each target was last made from, by IQN. It
@@ -36,6 +37,13 @@ type Session struct {
 
 // healthy tells whether I/O can go through the session.
 func (s Session) healthy() bool { return s.State == driver.SessionLoggedIn && s.Number != "" }
+
+// Page is an image's page layer.
+type Page struct {
+	Path    string
+	Backing string // the cache, or on an origin the file
+	Bytes   uint64
+}
 
 // Path is the live table of an image's multipath device.
 type Path struct {

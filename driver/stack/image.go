@@ -11,6 +11,9 @@ import (
 type Host struct {
 	Name    string
 	Address string // IP:PORT that targets listen on
+	// PageLoops is how many loop devices the page layer consists of, and the relay:
+	// [PageLoops], or 1 where the kernel has no dm-switch. Then the relay stands on the page layer.
+	PageLoops int
 	// Needs of the cache driver for an image of that many sectors.
 	Needs func(sectors uint64) []driver.LocalDevice
 }
@@ -37,8 +40,27 @@ func (h Host) buildRoot(d model.DesiredImage, a Actual) []Step {
 		}
 		return []Step{{Op: OpImport, ImageID: d.ID, Source: d.Source}}
 	}
-	if _, ok := a.Pages[d.ID]; !ok {
-		return []Step{{Op: OpMakePage, ImageID: d.ID, Path: file.Path}}
+	return h.page(d.ID, file.Path, a)
+}
+
+func (h Host) page(imageID, backing string, a Actual) []Step {
+	name := driver.ImageDevice(imageID, driver.PartPage)
+	if _, ok := a.Pages[imageID]; ok && !a.suspended(name) {
+		return nil
+	}
+	return h.device(Step{Op: OpMakePage, ImageID: imageID, Name: name, Path: backing}, a)
+}
+
+// dropPage takes down the page layer, whole or not.
+func (h Host) dropPage(imageID string, a Actual) []Step {
+	name := driver.ImageDevice(imageID, driver.PartPage)
+	page, whole := a.Pages[imageID]
+	backing, half := a.Looped[imageID]
+	if whole {
+		backing = page.Backing
+	}
+	if whole || half || a.stands(name) {
+		return []Step{{Op: OpDropPage, ImageID: imageID, Name: name, Path: backing}}
 	}
 	return nil
 }
@@ -141,10 +163,7 @@ func (h Host) buildCache(d model.DesiredImage, a Actual) []Step {
 			Path: mapper(driver.ImageDevice(d.ID, driver.PartPath)),
 		}}
 	}
-	if _, ok := a.Pages[d.ID]; !ok {
-		return []Step{{Op: OpMakePage, ImageID: d.ID, Path: cache}}
-	}
-	return nil
+	return h.page(d.ID, cache, a)
 }
 
 func (h Host) local(d model.DesiredImage) []LocalThin {
@@ -165,10 +184,14 @@ func (h Host) exportImage(d model.DesiredImage, a Actual) []Step {
 	if !ok {
 		return nil
 	}
-	steps := h.device(Step{
-		Op: OpMakeDevice, ImageID: d.ID, Name: relay, ReadOnly: true,
-		Table: driver.Table{linear(0, page.Bytes/SectorBytes, page.Path, 0)},
-	}, a)
+	step := Step{Op: OpMakeRelay, ImageID: d.ID, Name: relay, Path: page.Backing}
+	if h.PageLoops <= 1 {
+		step = Step{
+			Op: OpMakeDevice, ImageID: d.ID, Name: relay, ReadOnly: true,
+			Table: driver.Table{linear(0, page.Bytes/SectorBytes, page.Path, 0)},
+		}
+	}
+	steps := h.device(step, a)
 	return append(steps, h.export(driver.Target{
 		IQN: iqn, Device: mapper(relay), Portal: h.Address, ReadOnly: true, Serial: d.ID, ACLs: acls(d.Children),
 	}, a)...)
@@ -177,9 +200,7 @@ func (h Host) exportImage(d model.DesiredImage, a Actual) []Step {
 func (h Host) removeImage(d model.DesiredImage, a Actual) []Step {
 	relay, path := driver.ImageDevice(d.ID, driver.PartRelay), driver.ImageDevice(d.ID, driver.PartPath)
 	steps := h.endExport(driver.ImageIQN(h.Name, d.ID), relay, a)
-	if _, ok := a.Pages[d.ID]; ok {
-		steps = append(steps, Step{Op: OpDropPage, ImageID: d.ID, Path: a.Pages[d.ID].Path})
-	}
+	steps = append(steps, h.dropPage(d.ID, a)...)
 	local := h.local(d)
 	if cache, ok := a.Caches[d.ID]; ok && cache != mapper(path) && d.Role == model.RoleRelay {
 		return append(steps, Step{Op: OpStopCache, ImageID: d.ID, Local: local, Sectors: uint64(d.DeviceBytes) / SectorBytes, Path: mapper(path)})

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/vmthunder/vmthunder/driver"
 )
@@ -35,6 +36,28 @@ func baseTable(page string, imageSectors, volumeSectors uint64) driver.Table {
 		linear(0, imageSectors, page, 0),
 		{Start: imageSectors, Length: volumeSectors - imageSectors, Type: "zero"},
 	}
+}
+
+// PageLoops is how many loop devices an image's page layer consists of, and its relay: so
+// many reads go upstream side by side. See package driver's essay.
+const PageLoops = 8
+
+// pageRegions bounds the table that dm-switch keeps, half a byte for each region.
+const pageRegions = 1 << 22
+
+// PageTable spreads the reads of an image over loop devices that all stand on the same
+// thing, in regions of 4 KiB; in larger ones where an image has more than 16 GiB.
+func PageTable(loops []string, sectors uint64) driver.Table {
+	region := uint64(ChunkSectors)
+	for sectors/region > pageRegions {
+		region *= 2
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %d 0", len(loops), region)
+	for _, l := range loops {
+		fmt.Fprintf(&b, " %s 0", l)
+	}
+	return driver.Table{{Length: sectors, Type: "switch", Params: b.String()}}
 }
 
 // volumeTable is what a VM gets of an image's volume (P: exceptions survive a reboot).

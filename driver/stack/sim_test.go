@@ -20,7 +20,7 @@ func newNode() *node {
 	return &node{
 		actual: Actual{
 			Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]Path{},
-			Caches: map[string]string{}, Pages: map[string]driver.LoopDevice{}, Files: map[string]driver.ImageFile{},
+			Caches: map[string]string{}, Pages: map[string]Page{}, Files: map[string]driver.ImageFile{},
 			Ensured: map[string]string{}, Gone: map[string]bool{},
 		},
 		thins: map[uint32]bool{}, down: map[string]bool{},
@@ -113,11 +113,22 @@ func (k *kernel) do(s Step) error {
 		}
 		delete(k.actual.Caches, s.ImageID)
 	case OpMakePage:
-		k.actual.Pages[s.ImageID] = driver.LoopDevice{Path: "/dev/loop-" + s.ImageID, Backing: s.Path, Bytes: 1 << 20}
+		k.make(s.Name, PageTable([]string{"/dev/loop-" + s.ImageID}, 1<<11))
+		k.actual.Pages[s.ImageID] = Page{Path: mapper(s.Name), Backing: s.Path, Bytes: 1 << 20}
+	case OpMakeRelay:
+		k.make(s.Name, PageTable([]string{"/dev/loop-relay-" + s.ImageID}, 1<<11))
 	case OpDropPage:
-		if who := k.uses(s.Path, k.tables); who != "" {
+		if k.actual.stands(driver.ImageDevice(s.ImageID, driver.PartRelay)) {
+			return fmt.Errorf("page under the relay: %w", driver.ErrBusy)
+		}
+		if who := k.uses(mapper(s.Name), k.tables); who != "" {
 			return fmt.Errorf("page under %s: %w", who, driver.ErrBusy)
 		}
+		if k.actual.stands(s.Name) && s.Path == "" {
+			return fmt.Errorf("the loop devices of %s are left: %w", s.Name, driver.ErrBusy)
+		}
+		delete(k.actual.Devices, s.Name)
+		delete(k.tables, s.Name)
 		delete(k.actual.Pages, s.ImageID)
 	case OpCreateThin:
 		k.thins[s.Thin] = true

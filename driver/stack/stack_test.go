@@ -18,7 +18,7 @@ const (
 	volB = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 )
 
-var host = Host{Name: "node1", Address: "10.0.0.1:3260", Needs: func(uint64) []driver.LocalDevice {
+var host = Host{Name: "node1", Address: "10.0.0.1:3260", PageLoops: PageLoops, Needs: func(uint64) []driver.LocalDevice {
 	return []driver.LocalDevice{{Suffix: "sb", Sectors: 128}}
 }}
 
@@ -64,7 +64,7 @@ func TestRelayIsBuiltBottomUp(t *testing.T) {
 	d := relay(model.Present, "origin")
 	d.Children = []model.Child{child}
 	got := ops(mustSettle(t, k, d, volume(volA, model.Present, 20)))
-	want := "log in, make path, make local, start cache, make page, make device, export, create thin, activate thin, make device, make device"
+	want := "log in, make path, make local, start cache, make page, make relay, export, create thin, activate thin, make device, make device"
 	if got != want {
 		t.Errorf("steps\n got %s\nwant %s", got, want)
 	}
@@ -170,7 +170,7 @@ func TestInactiveKeepsData(t *testing.T) {
 func TestRootOrder(t *testing.T) {
 	k := newKernel()
 	d := &model.DesiredImage{ID: img, Role: model.RoleRoot, State: model.Present, Source: &model.ImageSource{}, Children: []model.Child{{Initiator: "iqn.c", User: "c", Secret: "0123456789abcdef"}}}
-	if got, want := ops(mustSettle(t, k, d)), "import image, make page, make device, export"; got != want {
+	if got, want := ops(mustSettle(t, k, d)), "import image, make page, make relay, export"; got != want {
 		t.Errorf("steps %s, want %s", got, want)
 	}
 	d.State, d.Children = model.Absent, nil

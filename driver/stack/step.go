@@ -23,7 +23,8 @@ const (
 	OpLogout      Op = "log out"         // Portals[0]
 	OpMakeLocal   Op = "make local"      // the cache's local devices
 	OpStartCache  Op = "start cache"     //
-	OpMakePage    Op = "make page"       // loop device over cache or file
+	OpMakePage    Op = "make page"       // Name, over loop devices on cache or file Path
+	OpMakeRelay   Op = "make relay"      // Name, over loop devices of its own on Path
 	OpCreateThin  Op = "create thin"     // a volume's COW store; only if it never was
 	OpCopyThin    Op = "copy thin"       // Thin begins as a copy of From
 	OpActivate    Op = "activate thin"   //
@@ -36,7 +37,7 @@ const (
 	OpRemove      Op = "remove device"   // Name
 	OpDeactivate  Op = "deactivate thin" // Name
 	OpDeleteThin  Op = "delete thin"     // and its data
-	OpDropPage    Op = "drop page"       //
+	OpDropPage    Op = "drop page"       // Name, and all loop devices on Path
 	OpStopCache   Op = "stop cache"      // and forget its content
 	OpDeleteLocal Op = "delete local"    // the cache's local devices
 	OpRemoveFile  Op = "remove image"    // the image's file on an origin

@@ -27,6 +27,7 @@ import (
 	"github.com/vmthunder/vmthunder/driver/initiator"
 	"github.com/vmthunder/vmthunder/driver/loop"
 	"github.com/vmthunder/vmthunder/driver/pool"
+	"github.com/vmthunder/vmthunder/driver/stack"
 	"github.com/vmthunder/vmthunder/driver/target"
 )
 
@@ -48,18 +49,35 @@ func Node(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	if err != nil {
 		return err
 	}
+	loops, few, err := pageLoops(ctx, d.DM)
+	if err != nil {
+		return err
+	}
+	reason += few
 	a := agent.New(agent.Config{
 		Host: c.Host, Address: net.JoinHostPort(c.Node.TargetIP, strconv.Itoa(c.Node.TargetPort)),
 		AvailabilityZone: c.AvailabilityZone, Rack: c.Node.Rack, Origin: c.Node.Origin, Compute: c.Node.Compute,
 		Version: Version, BootID: bootID(), CacheReason: reason,
 		ReportInterval: c.Node.ReportInterval, WatchInterval: c.Node.WatchInterval,
-		ReadAheadSectors: uint64(c.Node.ReadAheadKiB) * 2,
+		ReadAheadSectors: uint64(c.Node.ReadAheadKiB) * 2, PageLoops: loops,
 	}, d, control{bus}, log)
 	log.WithField("cache", d.Cache.Name()).WithField("target", d.Target.Name()).Info("agent starts: " + reason)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.Run(ctx) })
 	g.Go(func() error { return serveNode(ctx, bus, c.Host, a) })
 	return g.Wait()
+}
+
+// pageLoops is how many loop devices the page layer is to have, and why it is few if so.
+func pageLoops(ctx context.Context, m driver.DeviceMapper) (n int, why string, err error) {
+	ok, err := m.HasTarget(ctx, "switch")
+	if err != nil {
+		return 0, "", fmt.Errorf("device-mapper: %w", err)
+	}
+	if !ok {
+		return 1, "; the kernel has no dm-switch, so cold reads of an image wait for one another", nil
+	}
+	return stack.PageLoops, "", nil
 }
 
 // drivers makes the kernel facilities that the configuration asks for.
