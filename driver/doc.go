@@ -67,6 +67,13 @@
 // A volume grows from the bottom up: cow, base, volume, export; dm-snapshot hands its
 // exceptions over to the new table (drivers/md/dm-snap.c, __find_snapshots_sharing_cow).
 //
+// What long work reads (an upload, a backup: [TaskWorker]) is such a copy too, under devices of
+// its own that can't be written to:
+//
+//	cow        thin snapshot of the volume's; none where nothing was written
+//	base       as a volume's
+//	volume     snapshot(base, cow, persistent), base alone, cow alone, or zeros
+//
 // # Rules every implementation keeps
 //
 // 1. Idempotence. Making what stands already, exactly as asked, is success and

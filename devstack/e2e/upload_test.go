@@ -131,9 +131,7 @@ func (f *faults) uploaded(volume, status string) {
 // made from it at once.
 func TestUpload(t *testing.T) {
 	f := newFaults(t)
-	f.control(map[string]string{"DEFAULT.enable_force_upload": "true"})
-	img := f.image(t, 16*mib)
-	data := f.image(t, 4*mib)
+	img, data := f.image(t, 16*mib), f.image(t, 4*mib)
 	for name, c := range map[string]struct {
 		image, written bool
 		format         string
@@ -178,46 +176,57 @@ func TestUpload(t *testing.T) {
 			f.drop(t, again)
 		})
 	}
-	t.Run("in use", func(t *testing.T) {
-		f := f.on(t)
-		x := f.newAttached(t, img.id, n1)
-		f.write(t, n1, x.device, 900*mib, data.bytes)
-		// Block i of 4 KiB says i, each on the disk before the next.
-		f.run(t, n1, "sh -c 'i=0; while :; do i=$((i+1)); printf \"%-4096d\" $i; done | dd of="+x.device+
-			" bs=4096 seek=25600 oflag=direct conv=notrunc iflag=fullblock status=none' >/dev/null 2>&1 & echo $! >/run/writer")
-		id := f.beginUpload(x.volume, "raw", true)
-		f.uploaded(x.volume, "in-use")
-		f.run(t, n1, "kill -9 $(fuser "+x.device+" 2>/dev/null) $(cat /run/writer); true")
-		raw := f.fetch(id, "raw")
-		defer os.Remove(raw)
-		if got := sumFile(t, raw, 0, 16*mib); got != img.sum {
-			t.Error("the image below is not in it")
-		}
-		if got := sumFile(t, raw, 900*mib, 4*mib); got != data.sum {
-			t.Error("what was written is not in it")
-		}
-		file, err := os.Open(raw)
-		if err != nil {
+}
+
+// With force a volume in use is uploaded as it was at one moment, while it is written to.
+func TestUploadInUse(t *testing.T) {
+	f := newFaults(t)
+	f.control(map[string]string{"DEFAULT.enable_force_upload": "true"})
+	img, data := f.image(t, 16*mib), f.image(t, 4*mib)
+	x := f.newAttached(t, img.id, n1)
+	f.write(t, n1, x.device, 900*mib, data.bytes)
+	// Block i of 4 KiB says i, each on the disk before the next.
+	f.run(t, n1, "sh -c 'i=0; while :; do i=$((i+1)); printf \"%-4096d\" $i; done | dd of="+x.device+
+		" bs=4096 seek=25600 oflag=direct conv=notrunc iflag=fullblock status=none' >/dev/null 2>&1 & echo $! >/run/writer")
+	id := f.beginUpload(x.volume, "raw", true)
+	f.uploaded(x.volume, "in-use")
+	f.run(t, n1, "kill -9 $(fuser "+x.device+" 2>/dev/null) $(cat /run/writer); true")
+	raw := f.fetch(id, "raw")
+	defer os.Remove(raw)
+	if got := sumFile(t, raw, 0, 16*mib); got != img.sum {
+		t.Error("the image below is not in it")
+	}
+	if got := sumFile(t, raw, 900*mib, 4*mib); got != data.sum {
+		t.Error("what was written is not in it")
+	}
+	file, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	block, n, ended := make([]byte, 4096), 0, false
+	for i := 1; i <= 10000; i++ {
+		if _, err := file.ReadAt(block, int64(100*mib+(i-1)*4096)); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = file.Close() }()
-		block, n, ended := make([]byte, 4096), 0, false
-		for i := 1; i <= 10000; i++ {
-			if _, err := file.ReadAt(block, int64(100*mib+(i-1)*4096)); err != nil {
-				t.Fatal(err)
-			}
-			switch text := strings.TrimSpace(strings.Trim(string(block), "\x00")); {
-			case text == fmt.Sprint(i) && !ended:
-				n = i
-			case text == "":
-				ended = true
-			default:
-				t.Fatalf("block %d says %q after %d in order", i, text, n)
-			}
+		switch text := strings.TrimSpace(strings.Trim(string(block), "\x00")); {
+		case text == fmt.Sprint(i) && !ended:
+			n = i
+		case text == "":
+			ended = true
+		default:
+			t.Fatalf("block %d says %q after %d in order", i, text, n)
 		}
-		t.Logf("%d blocks had been written when it was frozen", n)
-		f.drop(t, x)
-	})
+	}
+	t.Logf("%d blocks had been written when it was frozen", n)
+	f.drop(t, x)
+}
+
+// An agent that is killed in the middle sends the image anew; a service that is killed takes it
+// with it, and the volume is as before.
+func TestUploadInterrupted(t *testing.T) {
+	f := newFaults(t)
+	img, data := f.image(t, 16*mib), f.image(t, 4*mib)
 	for name, hurt := range map[string]func(f *faults, volume, image string) (status string){
 		"the agent is killed": func(f *faults, _, _ string) string {
 			if err := f.node(f.t, n1).Signal(limit(f.t, time.Minute), "vmthunder-node", syscall.SIGKILL); err != nil {

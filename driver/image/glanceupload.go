@@ -39,7 +39,7 @@ func (g *Glance) Send(ctx context.Context, id string, body io.Reader) error {
 		return err
 	}
 	resp, err := client.Put(ctx, client.ServiceURL("images", id, "file"), nil, nil, &gophercloud.RequestOpts{
-		RawBody: onlyReader{body}, OkCodes: []int{http.StatusNoContent},
+		RawBody: body, OkCodes: []int{http.StatusNoContent},
 		MoreHeaders: map[string]string{"Content-Type": "application/octet-stream"},
 	})
 	if resp != nil && resp.Body != nil {
@@ -60,9 +60,6 @@ func (g *Glance) Send(ctx context.Context, id string, body io.Reader) error {
 	}
 	return g.explain("upload image "+id, err)
 }
-
-// onlyReader hides that a body could be sent again, which it can't.
-type onlyReader struct{ io.Reader }
 
 // Delete implements [Sink].
 func (g *Glance) Delete(ctx context.Context, id string) error {

@@ -249,6 +249,28 @@ type outgoing struct {
 	err         error
 }
 
+// WriteTo implements [io.WriterTo]: in pieces larger than net/http's 32 KiB, each of which is a
+// chunk of its own to whoever takes the body apart.
+func (o *outgoing) WriteTo(w io.Writer) (total int64, err error) {
+	buf := make([]byte, chunk)
+	for {
+		n, err := o.Read(buf)
+		if n > 0 {
+			m, err := w.Write(buf[:n])
+			total += int64(m)
+			if err != nil {
+				return total, err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return total, nil
+		case err != nil:
+			return total, err
+		}
+	}
+}
+
 // Read implements [io.Reader].
 func (o *outgoing) Read(p []byte) (int, error) {
 	if err := o.ctx.Err(); err != nil {
