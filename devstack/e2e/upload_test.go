@@ -115,7 +115,7 @@ func sumFile(t testing.TB, path string, offset, size int64) string {
 // uploaded waits for the end, and looks that nothing is left of the work.
 func (f *faults) uploaded(volume, status string) {
 	f.t.Helper()
-	f.becomes(volume, status)
+	until(f.t, 5*time.Minute, "volume "+volume+" to be "+status, func() (bool, error) { return f.status(volume) == status, nil })
 	until(f.t, time.Minute, "the task to be gone", func() (bool, error) {
 		return f.rows(f.t, "SELECT count(*)::text FROM tasks")[0] == "0", nil
 	})
