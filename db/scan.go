@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"slices"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -30,11 +31,17 @@ func (s *Store) read(ctx context.Context, dst any, query string, args ...any) er
 		return translate(ctx, err)
 	}
 	defer rows.Close()
+	var v model.Volume
+	fields := volumeFields(&v) // once for all rows
 	for rows.Next() {
-		*vs = append(*vs, model.Volume{})
-		if err := rows.Scan(volumeFields(&(*vs)[len(*vs)-1])...); err != nil {
+		v = model.Volume{}
+		if err := rows.Scan(fields...); err != nil {
 			return translate(ctx, err)
 		}
+		if len(*vs) == cap(*vs) { // rows are large: append by itself would copy them more often
+			*vs = slices.Grow(*vs, max(16, len(*vs)))
+		}
+		*vs = append(*vs, v)
 	}
 	return translate(ctx, rows.Err())
 }

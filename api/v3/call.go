@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -81,22 +83,54 @@ func (c *call) view() view.Context {
 }
 
 // bodies are used again: that of a list of a thousand volumes is a megabyte.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
 // json answers with a body.
 func (c *call) json(status int, v any) error {
-	b, _ := bodies.Get().(*bytes.Buffer)
-	defer bodies.Put(b)
-	b.Reset()
-	if err := json.NewEncoder(b).Encode(v); err != nil {
+	again, _ := bodies.Get().(*[]byte)
+	defer bodies.Put(again)
+	b, err := encode((*again)[:0], v)
+	if err != nil {
 		return fault.Server(err)
 	}
-	b.Truncate(b.Len() - 1) // the line's end
+	*again = b
 	c.w.Header().Set("Content-Type", "application/json")
-	c.w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	c.w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	c.w.WriteHeader(status)
-	_, _ = c.w.Write(b.Bytes()) // the client is gone if this fails
+	_, _ = c.w.Write(b) // the client is gone if this fails
 	return nil
+}
+
+// encode appends a body. Long lists in it append themselves.
+func encode(b []byte, v any) (_ []byte, err error) {
+	o, ok := v.(view.Object)
+	if !ok {
+		return encodeAny(b, v)
+	}
+	b = append(b, '{')
+	for i, key := range slices.Sorted(maps.Keys(o)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b, err = encodeAny(b, key); err != nil {
+			return nil, err
+		}
+		b = append(b, ':')
+		if rows, ok := o[key].(view.VolumeRows); ok {
+			b = rows.AppendJSON(b)
+		} else if b, err = encodeAny(b, o[key]); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+func encodeAny(b []byte, v any) ([]byte, error) {
+	buf := bytes.NewBuffer(b)
+	if err := json.NewEncoder(buf).Encode(v); err != nil {
+		return nil, err
+	}
+	return buf.Bytes()[:buf.Len()-1], nil // without the line's end
 }
 
 // text answers with a bare text.

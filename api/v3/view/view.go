@@ -36,11 +36,15 @@ type Link struct {
 // Links of a resource: self and, without the version, bookmark. They have a project if
 // the request had one.
 func (c Context) Links(collection, id string) []Link {
-	path := "/" + collection + "/" + id
-	if c.Project != "" {
-		path = "/" + c.Project + path
+	project, slash := c.Project, "/"
+	if project == "" {
+		slash = ""
 	}
-	return []Link{{"self", c.Base + "/v3" + path}, {"bookmark", c.Base + path}}
+	// In one piece each: a list has thousands of them.
+	return []Link{
+		{"self", c.Base + "/v3" + slash + project + "/" + collection + "/" + id},
+		{"bookmark", c.Base + slash + project + "/" + collection + "/" + id},
+	}
 }
 
 // timeLayout: UTC, microseconds, no zone. gophercloud fails on a zone.
@@ -55,6 +59,15 @@ func TimeOrNil(t *time.Time) any {
 		return nil
 	}
 	return Time(*t)
+}
+
+// timeOrNull is TimeOrNil for a field that is never anything else.
+func timeOrNull(t *time.Time) *string {
+	if t == nil || t.IsZero() {
+		return nil
+	}
+	s := Time(*t)
+	return &s
 }
 
 // timeOrEmpty is "" for no time, as attachments have it.

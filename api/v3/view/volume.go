@@ -44,7 +44,7 @@ type Volume struct {
 	Size               int                `json:"size"`
 	AvailabilityZone   string             `json:"availability_zone"`
 	CreatedAt          string             `json:"created_at"`
-	UpdatedAt          any                `json:"updated_at"`
+	UpdatedAt          *string            `json:"updated_at"`
 	VolumeType         *string            `json:"volume_type"`
 	SnapshotID         *uuid.UUID         `json:"snapshot_id"`
 	SourceVolID        *uuid.UUID         `json:"source_volid"`
@@ -128,7 +128,7 @@ func (c Context) Volume(v *model.Volume) *Volume {
 	id := v.ID.String()
 	o := &Volume{
 		ID: id, Name: v.Name, Description: v.Description, Status: v.Status, Size: v.SizeGiB,
-		AvailabilityZone: v.AvailabilityZone, CreatedAt: Time(v.CreatedAt), UpdatedAt: TimeOrNil(v.UpdatedAt),
+		AvailabilityZone: v.AvailabilityZone, CreatedAt: Time(v.CreatedAt), UpdatedAt: timeOrNull(v.UpdatedAt),
 		VolumeType: v.VolumeType, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
 		Metadata: v.Metadata, Links: c.Links("volumes", id), UserID: v.UserID,
 		Bootable: lower(v.Bootable), Encrypted: v.EncryptionKeyID != nil, Multiattach: v.Multiattach,
@@ -172,8 +172,8 @@ func (c Context) VolumeDetail(v *model.Volume, image *model.Image) *Volume {
 
 // VolumeDetails makes the rows of a detailed list; images are those of the volumes that
 // wait for theirs.
-func (c Context) VolumeDetails(vols []model.Volume, images map[uuid.UUID]*model.Image) []*Volume {
-	rows := make([]*Volume, 0, len(vols))
+func (c Context) VolumeDetails(vols []model.Volume, images map[uuid.UUID]*model.Image) VolumeRows {
+	rows := make(VolumeRows, 0, len(vols))
 	shown := map[string]volumeExtensions{} // by project
 	for i := range vols {
 		v := &vols[i]
