@@ -118,6 +118,7 @@ func changes() []change {
 		{30, m, "GET", "/snapshots?sort=name", "", status, "400", "200"},
 		{31, m, "GET", "/volumes?user_id=x", "", status, "200", "400"},
 		{31, m, "GET", "/volumes?created_at=gt:2999-01-01", "", rowsOf("volumes"), "4 rows", "0 rows"},
+		{31, adm, "GET", "/scheduler-stats/get_pools?bogus=1", "", status, "200", "400"},
 		{32, adm, "PUT", "/os-services/get-log", `{"binary":"","server":"","prefix":""}`, status, "400", "200"},
 		{33, m, "GET", "/resource_filters", "", status, "404", "200"},
 		{34, adm, "GET", "/volumes?status~=avail", "", rowsOf("volumes"), "0 rows", "2 rows"},

@@ -25,6 +25,13 @@ func (a *API) listPools(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.mv >= 31 { // here administrators are no exception
+		rest := c.r.URL.Query()
+		rest.Del("detail")
+		if _, _, err := (filterRules{resource: "pool", columns: map[string]string{}, mv: c.mv}).parse(rest); err != nil {
+			return err
+		}
+	}
 	nodes, err := a.Store.Nodes(c.ctx())
 	if err != nil {
 		return err
