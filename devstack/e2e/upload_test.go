@@ -188,6 +188,9 @@ func TestUploadInUse(t *testing.T) {
 	// Block i of 4 KiB says i, each on the disk before the next.
 	f.run(t, n1, "sh -c 'i=0; while :; do i=$((i+1)); printf \"%-4096d\" $i; done | dd of="+x.device+
 		" bs=4096 seek=25600 oflag=direct conv=notrunc iflag=fullblock status=none' >/dev/null 2>&1 & echo $! >/run/writer")
+	until(t, time.Minute, "the writer to be at it", func() (bool, error) {
+		return strings.HasPrefix(string(f.read(t, n1, x.device, 100*mib+9*4096, 4096)), "10 "), nil
+	})
 	id := f.beginUpload(x.volume, "raw", true)
 	f.uploaded(x.volume, "in-use")
 	f.run(t, n1, "kill -9 $(fuser "+x.device+" 2>/dev/null) $(cat /run/writer); true")
@@ -217,6 +220,9 @@ func TestUploadInUse(t *testing.T) {
 		default:
 			t.Fatalf("block %d says %q after %d in order", i, text, n)
 		}
+	}
+	if n < 10 {
+		t.Errorf("%d blocks are in it, 10 were on the disk before", n)
 	}
 	t.Logf("%d blocks had been written when it was frozen", n)
 	f.drop(t, x)
