@@ -25,8 +25,8 @@ type Pool interface {
 	Status(ctx context.Context) (PoolStatus, error)
 	// Close takes the pool down; ErrBusy while a thin device is active.
 	Close(ctx context.Context) error
-	// CreateThin makes an empty thin device; one that exists is success.
-	// A pool without free blocks is ErrNoSpace.
+	// CreateThin makes an empty thin device; one that exists and has no more data than a block
+	// is success, with more it is ErrForeign. A pool without free blocks is ErrNoSpace.
 	CreateThin(ctx context.Context, id uint32) error
 	// SnapThin makes id a snapshot of origin. An active origin must be suspended.
 	SnapThin(ctx context.Context, id, origin uint32) error

@@ -263,7 +263,7 @@ func (s *poolSuite) full() {
 	s.wants("create", s.p.CreateThin(ctx, 2), driver.ErrNoSpace)
 	_, err = s.activate("b", 2)
 	s.wants("what was refused", err, driver.ErrNotFound)
-	s.ok("create what is there", s.p.CreateThin(ctx, 1))
+	s.wants("create what is there, with data", s.p.CreateThin(ctx, 1), driver.ErrForeign)
 	s.ok("open", func() error { _, err := s.p.Open(ctx); return err }())
 }
 

@@ -96,6 +96,7 @@ func (m *DeviceMapper) poolMessage(d *dmDevice, words []string) error {
 			return fmt.Errorf("thin device %d is active as %s: %w", id, other.name, driver.ErrBusy)
 		}
 		delete(pool.thins, id)
+		delete(pool.mapped, id)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (m *DeviceMapper) construct(t *dmTable, s driver.Segment, ro bool) error {
 		}
 		key := m.ground(meta)
 		if m.disks[key] == nil {
-			m.disks[key] = &dmPool{thins: map[uint64]bool{}}
+			m.disks[key] = &dmPool{thins: map[uint64]bool{}, mapped: map[uint64]uint64{}}
 		}
 		m.disks[key].metaBlocks = meta.sectors / 8
 		m.disks[key].dataBlocks = s.Length / p.BlockSectors
@@ -138,9 +138,10 @@ func (m *DeviceMapper) construct(t *dmTable, s driver.Segment, ro bool) error {
 // dmPool is what a thin pool has on its metadata device.
 type dmPool struct {
 	thins                map[uint64]bool
-	used, dataBlocks     uint64 // data blocks
-	usedMeta, metaBlocks uint64 // blocks of 4 KiB
-	mode                 string // "" is rw
+	mapped               map[uint64]uint64 // sectors, by thin device
+	used, dataBlocks     uint64            // data blocks
+	usedMeta, metaBlocks uint64            // blocks of 4 KiB
+	mode                 string            // "" is rw
 }
 
 // ground names where a device begins on a disk, so that a pool is found again
@@ -183,6 +184,18 @@ func (m *DeviceMapper) SetPoolUsage(name string, usedBlocks uint64, mode string)
 	}
 }
 
+// SetThinMapped sets how many sectors of a thin device of the pool name have data. None
+// have by themselves here.
+func (m *DeviceMapper) SetThinMapped(name string, id uint32, sectors uint64) {
+	m.devs.mu.Lock()
+	defer m.devs.mu.Unlock()
+	if d := m.named[name]; d != nil {
+		if p := m.poolOf(d.dev); p != nil {
+			p.mapped[uint64(id)] = sectors
+		}
+	}
+}
+
 // statusLine is what the kernel would report of a target that nothing happened to.
 func (m *DeviceMapper) statusLine(d *dmDevice, s driver.Segment) string {
 	switch s.Type {
@@ -202,6 +215,12 @@ func (m *DeviceMapper) statusLine(d *dmDevice, s driver.Segment) string {
 		}
 		return fmt.Sprintf("2 0 0 0 1 1 E 0 1 0 %s %s %d", p.Device, state, fails)
 	case "thin":
+		p, _ := dm.ParseThin(s)
+		if d := m.devs.lookup(p.Pool); d != nil {
+			if pool := m.poolOf(d); pool != nil && pool.mapped[uint64(p.ID)] > 0 {
+				return fmt.Sprintf("%d %d", pool.mapped[uint64(p.ID)], pool.mapped[uint64(p.ID)]-1)
+			}
+		}
 		return "0 -"
 	case "cache":
 		p, _ := dm.ParseCache(s)

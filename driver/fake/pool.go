@@ -185,7 +185,17 @@ func (p *Pool) message(ctx context.Context, op string, id uint32, message string
 
 // CreateThin implements driver.Pool.
 func (p *Pool) CreateThin(ctx context.Context, id uint32) error {
-	return p.message(ctx, "create", id, fmt.Sprintf("create_thin %d", id))
+	if err := p.message(ctx, "create", id, fmt.Sprintf("create_thin %d", id)); err != nil {
+		return err
+	}
+	p.dm.devs.mu.Lock()
+	defer p.dm.devs.mu.Unlock()
+	if d := p.dm.named[PoolName]; d != nil {
+		if pool := p.dm.poolOf(d.dev); pool != nil && pool.mapped[uint64(id)] > poolBlockSectors {
+			return fmt.Errorf("fake pool: create %d: %w", id, driver.ErrForeign)
+		}
+	}
+	return nil
 }
 
 // SnapThin implements driver.Pool.

@@ -19,7 +19,10 @@ func TestPool(t *testing.T) {
 			Reboot:  m.Reboot,
 			Foreign: func() { p.SetForeign(true) },
 			Missing: func() { devs.Forget(scratch) },
-			Fill:    func(string) { p.SetUsed(1<<14 - 128) },
+			Fill: func(string) {
+				p.SetUsed(1<<14 - 128)
+				m.SetThinMapped(fake.PoolName, 1, 1<<20)
+			},
 		}
 	})
 }

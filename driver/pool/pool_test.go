@@ -87,7 +87,10 @@ func TestConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			Fill: func(string) { n.dm.SetPoolUsage(testName, 1<<40, "") },
+			Fill: func(string) {
+				n.dm.SetPoolUsage(testName, 1<<40, "")
+				n.dm.SetThinMapped(testName, 1, 1<<20)
+			},
 		}
 	})
 }

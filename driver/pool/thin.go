@@ -94,23 +94,23 @@ func checkID(ids ...uint32) error {
 	return nil
 }
 
-// bear sends the message that makes id. In a pool without room it succeeds only if
-// id is there already.
-func (p *Pool) bear(ctx context.Context, id uint32, format string, args ...any) error {
+// bear sends the message that makes id, and tells whether it was there already. In a pool
+// without room it succeeds only then.
+func (p *Pool) bear(ctx context.Context, id uint32, format string, args ...any) (there bool, err error) {
 	full := p.room(ctx)
 	if full != nil && !errors.Is(full, driver.ErrNoSpace) {
-		return full
+		return false, full
 	}
-	err := p.message(ctx, format, args...)
+	err = p.message(ctx, format, args...)
 	switch {
 	case errors.Is(err, driver.ErrExists):
-		return nil
+		return true, nil
 	case full == nil:
-		return err
+		return false, err
 	case err == nil: // the kernel makes it without a free block, and its first write would hang
-		return errors.Join(full, p.message(ctx, "delete %d", id))
+		return false, errors.Join(full, p.message(ctx, "delete %d", id))
 	}
-	return full
+	return false, full
 }
 
 // CreateThin implements driver.Pool.
@@ -118,8 +118,50 @@ func (p *Pool) CreateThin(ctx context.Context, id uint32) error {
 	if err := checkID(id); err != nil {
 		return p.errorf("%w", err)
 	}
-	if err := p.bear(ctx, id, "create_thin %d", id); err != nil {
+	there, err := p.bear(ctx, id, "create_thin %d", id)
+	if err == nil && there {
+		err = p.empty(ctx, id)
+	}
+	if err != nil {
 		return p.errorf("create thin device %d: %w", id, err)
+	}
+	return nil
+}
+
+// empty sees that thin device id, which is there though nobody was ever told so, is what a
+// creation left that was cut short: without data, or with the first block alone, in which
+// dm-snapshot has begun its store. Anything more is a volume's that the control plane does not
+// know, as after a return to an older database.
+func (p *Pool) empty(ctx context.Context, id uint32) (err error) {
+	st, err := p.Status(ctx)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("%s-look-%d", p.cfg.Name, id)
+	if _, err := p.Activate(ctx, name, driver.DeviceUUID(name), id, st.BlockBytes/512); err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := driver.Teardown(ctx)
+		defer cancel()
+		err = errors.Join(err, p.Deactivate(ctx, name))
+	}()
+	lines, err := p.dm.Status(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(lines) != 1 {
+		return fmt.Errorf("%s is no thin device", name)
+	}
+	thin, err := dm.ParseThinStatus(lines[0].Params)
+	switch {
+	case err != nil:
+		return err
+	case thin.Failed:
+		return fmt.Errorf("the pool has failed: %w", driver.ErrUnavailable)
+	case thin.Mapped*512 > st.BlockBytes:
+		return fmt.Errorf("it is there already, with %d KiB of data of a volume that nobody knows; delete it by hand (thin message \"delete %d\") when that is not needed: %w",
+			thin.Mapped/2, id, driver.ErrForeign)
 	}
 	return nil
 }
@@ -133,7 +175,7 @@ func (p *Pool) SnapThin(ctx context.Context, id, origin uint32) error {
 	if err := p.quiet(ctx, origin); err != nil {
 		return p.errorf("snapshot %d of thin device %d: %w", id, origin, err)
 	}
-	if err := p.bear(ctx, id, "create_snap %d %d", id, origin); err != nil {
+	if _, err := p.bear(ctx, id, "create_snap %d %d", id, origin); err != nil {
 		return p.errorf("snapshot %d of thin device %d: %w", id, origin, err)
 	}
 	return nil
