@@ -36,6 +36,10 @@ vet: ## go vet with every build tag, and formatting
 	$(GO) vet ./... && go vet -tags lab ./devstack/... && go vet -tags kernel ./driver/... && go vet -tags rabbit ./api/rpc/...
 	@eval "$$(devstack/packages.sh -g)"; f=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$f" ] || { echo "gofmt would change: $$f"; exit 1; }
 
+.PHONY: modules
+modules: # what is built inside the laboratory is built without a network
+	$(GO) mod download
+
 .PHONY: test-unit
 test-unit: ## Unit and Postgres tests, with the race detector, in random order
 	$(TEST) -race -shuffle=on ./...
@@ -49,11 +53,11 @@ test-rabbit: ## The message bus on a real RabbitMQ, and against oslo.messaging
 	$(TEST) -tags rabbit ./api/rpc/...
 
 .PHONY: test-kernel
-test-kernel: ## The drivers on a real kernel, each in a node of its own
+test-kernel: modules ## The drivers on a real kernel, each in a node of its own
 	$(TEST) -tags lab -timeout 15m -parallel 2 ./devstack/kernel
 
 .PHONY: test-lab
-test-lab: ## The whole product in the laboratory
+test-lab: modules ## The whole product in the laboratory
 	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
 	$(TEST) -tags lab -timeout 30m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
 

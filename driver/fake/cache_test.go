@@ -77,5 +77,5 @@ func TestCache(t *testing.T) {
 		b := &cacheBed{state: &fake.CacheState{}, upstreams: map[string]*counted{}}
 		b.state.Upstream = func(path string) io.ReaderAt { return b.upstreams[path] }
 		return b
-	}, drivertest.CacheTraits{Passes: 2, Keeps: true})
+	}, drivertest.CacheTraits{Stalls: 1, Keeps: true})
 }

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 					return dmcache.New(dmcache.Config{DM: b.DM, BlockSectors: block})
 				})
 				// The policy smq has been seen to come to rest with half of the reads cached.
-			}, drivertest.CacheTraits{Passes: 60, Residue: 0.6})
+			}, drivertest.CacheTraits{Stalls: 60, Residue: 0.6})
 		})
 	}
 }

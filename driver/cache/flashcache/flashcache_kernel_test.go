@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 	b := newBed(t)
 	c := flashcache.New(flashcache.Config{DM: b.DM})
 	if err := c.Available(t.Context()); err == nil {
-		drivertest.Cache(t, func(t *testing.T) drivertest.CacheBed { return newBed(t) }, drivertest.CacheTraits{Passes: 4})
+		drivertest.Cache(t, func(t *testing.T) drivertest.CacheBed { return newBed(t) }, drivertest.CacheTraits{Stalls: 4})
 		return
 	}
 	const id = "2f0d7c7e-6f1c-4b0e-9d55-3a1f9a6b0c01"
