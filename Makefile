@@ -65,11 +65,11 @@ CLIENTS = devstack/packages.sh build lab postgres rabbit openstack image nova cl
 	export VMT_ARTEFACTS=$(CURDIR)/$(BIN)/clients; $(TEST) -tags lab -timeout 80m -v ./devstack/clients
 
 .PHONY: test-clients
-test-clients: ## The API with real clients: recorded Cinder, tempest, Nova, the openstack command, Horizon (about half an hour)
+test-clients: modules ## The API with real clients: recorded Cinder, tempest, Nova, the openstack command, Horizon (about half an hour)
 	@$(CLIENTS) | grep --line-buffered -vE '^(=== |    --- PASS)'
 
 .PHONY: test-clients-short
-test-clients-short: ## The same without tempest (about 7 minutes)
+test-clients-short: modules ## The same without tempest (about 7 minutes)
 	@$(CLIENTS) -short | grep --line-buffered -vE '^(=== |    --- PASS)'
 
 .PHONY: bench

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -242,6 +243,7 @@ func (a *Agent) Take(doc model.Desired) error {
 		w.volumes, w.pool = append(w.volumes, v), doc.PoolUUID
 		wanted[key] = w
 	}
+	a.forget(doc)
 	for key, ended := range a.leaving {
 		select {
 		case <-ended:
@@ -269,6 +271,21 @@ func (a *Agent) Take(doc model.Desired) error {
 	close(a.changed)
 	a.changed = make(chan struct{})
 	return nil
+}
+
+// forget drops what is remembered of images and volumes that the document doesn't speak of
+// any more, so that the memory is bounded by the document. The caller holds the lock.
+func (a *Agent) forget(doc model.Desired) {
+	named := make(map[string]bool, len(doc.Images)+len(doc.Volumes))
+	for _, i := range doc.Images {
+		named[i.ID] = true
+	}
+	for _, v := range doc.Volumes {
+		named[v.ID] = true
+	}
+	for _, m := range []map[string]bool{a.gone, a.copied} {
+		maps.DeleteFunc(m, func(id string, _ bool) bool { return !named[id] })
+	}
 }
 
 // waiting returns the volumes of wait that are not yet what they should be.

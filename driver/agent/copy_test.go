@@ -139,3 +139,29 @@ func TestGrow(t *testing.T) {
 		}
 	})
 }
+
+// What is remembered of deletions and copies ends with what the document says of them.
+func TestMemoryEndsWithTheDocument(t *testing.T) {
+	run(t, func(t *testing.T, b *bed) {
+		n := b.nodes["a"]
+		n.start()
+		vols := volumes(blank(volC, 21))
+		n.apply(nil, vols)
+		n.settled()
+		vols[0] = isMade(vols[0])
+		n.apply(nil, append(vols, in(model.Inactive, copied(blank(snapC, 30), 21))), snapC)
+		n.settled()
+		if gone, copied := n.agent.Remembered(); gone != 0 || copied != 1 {
+			t.Errorf("after a copy: %d deletions and %d copies are remembered", gone, copied)
+		}
+		n.apply(nil, append(vols, in(model.Absent, blank(volD, 31))), volD) // the copy has moved away
+		n.settled()
+		if gone, copied := n.agent.Remembered(); gone != 1 || copied != 0 {
+			t.Errorf("after a deletion: %d deletions and %d copies are remembered", gone, copied)
+		}
+		n.apply(nil, vols, volC)
+		if gone, copied := n.agent.Remembered(); gone != 0 || copied != 0 {
+			t.Errorf("with neither in the document: %d deletions and %d copies are remembered", gone, copied)
+		}
+	})
+}
