@@ -18,17 +18,16 @@ type LoopOptions struct {
 	DirectIO bool
 	// ReadAheadSectors of the device, in sectors; 0 turns read-ahead off.
 	ReadAheadSectors uint64
-	// Beside is how many devices that are bound so already are not the one that is
-	// wanted. 0 gives the first of them, 1 the second, and so on.
-	Beside int
 }
 
 // Loop binds loop devices (drivers/block/loop.c; ioctls of loop(4)).
 type Loop interface {
 	// Attach binds backing to a free loop device. If one is bound to the same backing
-	// (same device and inode) with the same mode already, or more than o.Beside are,
-	// it is returned, in order of their numbers.
+	// (same device and inode) with the same mode already, it is returned.
 	Attach(ctx context.Context, backing string, o LoopOptions) (LoopDevice, error)
+	// AttachAll returns n such devices in order of their numbers, of those that are bound
+	// already the first, and binds what is missing, all or none.
+	AttachAll(ctx context.Context, backing string, o LoopOptions, n int) ([]LoopDevice, error)
 	// Find returns the loop device bound to backing, or ErrNotFound.
 	Find(ctx context.Context, backing string) (LoopDevice, error)
 	// Detach unbinds and returns when the kernel has let go of the backing.

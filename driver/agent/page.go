@@ -36,10 +36,10 @@ func (a *Agent) lookPage(ctx context.Context, id, backing string, actual *stack.
 func (a *Agent) makePage(ctx context.Context, s stack.Step) error {
 	n := a.host.PageLoops
 	if n == 1 {
-		_, err := a.bindLoops(ctx, s.Path, 0, 1)
+		_, err := a.d.Loop.Attach(ctx, s.Path, a.pageOptions())
 		return err
 	}
-	loops, err := a.bindLoops(ctx, s.Path, 0, 2*n)
+	loops, err := a.d.Loop.AttachAll(ctx, s.Path, a.pageOptions(), 2*n)
 	if err != nil {
 		return err
 	}
@@ -49,24 +49,15 @@ func (a *Agent) makePage(ctx context.Context, s stack.Step) error {
 // makeRelay makes the relay over the loop devices that the page layer has left.
 func (a *Agent) makeRelay(ctx context.Context, s stack.Step) error {
 	n := a.host.PageLoops
-	loops, err := a.bindLoops(ctx, s.Path, n, n)
+	loops, err := a.d.Loop.AttachAll(ctx, s.Path, a.pageOptions(), 2*n)
 	if err != nil {
 		return err
 	}
-	return a.spread(ctx, s.Name, loops)
+	return a.spread(ctx, s.Name, loops[n:])
 }
 
-// bindLoops returns n loop devices on backing, after as many as first says.
-func (a *Agent) bindLoops(ctx context.Context, backing string, first, n int) ([]driver.LoopDevice, error) {
-	var loops []driver.LoopDevice
-	for i := range n {
-		l, err := a.d.Loop.Attach(ctx, backing, driver.LoopOptions{ReadOnly: true, ReadAheadSectors: a.cfg.ReadAheadSectors, Beside: first + i})
-		if err != nil {
-			return nil, err
-		}
-		loops = append(loops, l)
-	}
-	return loops, nil
+func (a *Agent) pageOptions() driver.LoopOptions {
+	return driver.LoopOptions{ReadOnly: true, ReadAheadSectors: a.cfg.ReadAheadSectors}
 }
 
 func (a *Agent) spread(ctx context.Context, name string, loops []driver.LoopDevice) error {

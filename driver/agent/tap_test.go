@@ -100,6 +100,11 @@ type tapLoop struct {
 	t *tap
 }
 
+func (l tapLoop) AttachAll(ctx context.Context, backing string, o driver.LoopOptions, n int) (out []driver.LoopDevice, err error) {
+	err = l.t.do(ctx, "loop.attach "+backing, func() error { out, err = l.Loop.AttachAll(ctx, backing, o, n); return err })
+	return out, err
+}
+
 func (l tapLoop) Attach(ctx context.Context, backing string, o driver.LoopOptions) (out driver.LoopDevice, err error) {
 	err = l.t.do(ctx, "loop.attach "+backing, func() error { out, err = l.Loop.Attach(ctx, backing, o); return err })
 	return out, err

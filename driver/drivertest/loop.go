@@ -115,25 +115,32 @@ func (s *loopSuite) block() {
 
 func (s *loopSuite) beside() {
 	o := driver.LoopOptions{ReadOnly: true}
-	seen := map[driver.LoopDevice]bool{}
-	var all []driver.LoopDevice
-	for i := range 3 {
-		o.Beside = i
-		d := s.bind(s.env.Disk, o)
-		seen[d] = true
-		all = append(all, d)
-	}
-	if len(seen) != 3 {
-		s.Errorf("side by side stand %+v", all)
-	}
-	for i := range 3 {
-		o.Beside = i
-		again := s.bind(s.env.DiskAlias, o)
-		if delete(seen, again); len(seen) != 2-i {
-			s.Errorf("again %+v of %+v", again, all)
+	first := s.bind(s.env.Disk, o)
+	bindAll := func(backing string, n int) []driver.LoopDevice {
+		all, err := s.l.AttachAll(s.Context(), backing, o, n)
+		if err != nil || len(all) != n {
+			s.Fatalf("attach %d: %+v, %v", n, all, err)
 		}
+		return all
 	}
-	for range 3 { // one after the other can be found and unbound
+	all := bindAll(s.env.Disk, 5)
+	seen := map[driver.LoopDevice]bool{}
+	for _, d := range all {
+		seen[d] = true
+	}
+	if len(seen) != 5 || !seen[first] {
+		s.Errorf("side by side stand %+v, first %+v", all, first)
+	}
+	if again := bindAll(s.env.DiskAlias, 5); !slices.Equal(again, all) {
+		s.Errorf("again %+v, first %+v", again, all)
+	}
+	if some := bindAll(s.env.Disk, 2); !slices.Equal(some, all[:2]) {
+		s.Errorf("two of %+v are %+v", all, some)
+	}
+	if _, err := s.l.AttachAll(s.Context(), "/nothing/like/this", o, 2); !errors.Is(err, driver.ErrNotFound) {
+		s.Errorf("attach of nothing: %v", err)
+	}
+	for range 5 { // one after the other can be found and unbound
 		d, err := s.l.Find(s.Context(), s.env.Disk)
 		if err == nil {
 			err = s.l.Detach(s.Context(), d.Path)

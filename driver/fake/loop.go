@@ -91,28 +91,51 @@ func (l *Loop) find(backing string, ok func(*loopBinding) bool) (*blockDevice, *
 
 // Attach implements driver.Loop.
 func (l *Loop) Attach(ctx context.Context, backing string, o driver.LoopOptions) (driver.LoopDevice, error) {
+	all, err := l.AttachAll(ctx, backing, o, 1)
+	if err != nil {
+		return driver.LoopDevice{}, err
+	}
+	return all[0], nil
+}
+
+// AttachAll implements driver.Loop.
+func (l *Loop) AttachAll(ctx context.Context, backing string, o driver.LoopOptions, n int) ([]driver.LoopDevice, error) {
 	leave, err := l.enter(ctx, "attach", backing)
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return nil, err
 	}
 	defer leave()
-	beside := o.Beside
-	b, have, err := l.find(backing, func(x *loopBinding) bool {
-		if x.options.ReadOnly != o.ReadOnly || x.options.DirectIO != o.DirectIO && !o.DirectIO {
-			return false
+	have := 0
+	b, _, err := l.find(backing, func(x *loopBinding) bool {
+		if l.suits(x, o) {
+			have++
 		}
-		beside--
-		return beside < 0
+		return false
 	})
-	if err != nil {
-		return driver.LoopDevice{}, err
+	switch {
+	case err != nil:
+		return nil, err
+	case have < n && b.readOnly && !o.ReadOnly:
+		return nil, fmt.Errorf("fake loop: backing %s is read-only: operation not permitted", backing)
 	}
-	if have != nil {
-		return have.view, nil
+	for ; have < n; have++ {
+		l.bind(b, o)
 	}
-	if b.readOnly && !o.ReadOnly {
-		return driver.LoopDevice{}, fmt.Errorf("fake loop: backing %s is read-only: operation not permitted", backing)
+	var out []driver.LoopDevice
+	for _, x := range l.bound {
+		if x != nil && x.backing == b && l.suits(x, o) && len(out) < n {
+			out = append(out, x.view)
+		}
 	}
+	return out, nil
+}
+
+func (l *Loop) suits(x *loopBinding, o driver.LoopOptions) bool {
+	return x.options.ReadOnly == o.ReadOnly && (x.options.DirectIO == o.DirectIO || o.DirectIO)
+}
+
+// bind binds b to the first free device.
+func (l *Loop) bind(b *blockDevice, o driver.LoopOptions) {
 	n := slices.Index(l.bound, nil)
 	if n < 0 {
 		n = len(l.bound)
@@ -130,7 +153,6 @@ func (l *Loop) Attach(ctx context.Context, backing string, o driver.LoopOptions)
 	b.looped++
 	l.devs.add(x.dev)
 	l.bound[n] = x
-	return x.view, nil
 }
 
 // Find implements driver.Loop.

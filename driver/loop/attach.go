@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/vmthunder/vmthunder/driver"
@@ -14,57 +16,101 @@ import (
 // attachTries bounds how often another process may take the free device first.
 const attachTries = 20
 
-// Attach implements driver.Loop. DirectIO is a wish: the kernel falls back to buffered
+// Attach implements driver.Loop.
+func (l *Devices) Attach(ctx context.Context, backing string, o driver.LoopOptions) (driver.LoopDevice, error) {
+	all, err := l.AttachAll(ctx, backing, o, 1)
+	if err != nil {
+		return driver.LoopDevice{}, err
+	}
+	return all[0], nil
+}
+
+// AttachAll implements driver.Loop. DirectIO is a wish: the kernel falls back to buffered
 // I/O where the backing can't, and such a device is found again. Read-ahead is set
 // for the loop device and for what it reads of a buffered backing: the page cache
 // that matters is the backing's.
-func (l *Devices) Attach(ctx context.Context, backing string, o driver.LoopOptions) (_ driver.LoopDevice, err error) {
+//
+// What is missing is bound side by side: the kernel waits for grace periods of RCU in each
+// (a new disk, its queue, the freezing of it), 120 ms on a node of one processor, and these
+// waits fall together.
+func (l *Devices) AttachAll(ctx context.Context, backing string, o driver.LoopOptions, n int) (_ []driver.LoopDevice, err error) {
 	if err := ctx.Err(); err != nil {
-		return driver.LoopDevice{}, err
+		return nil, err
 	}
 	id, err := identify(backing)
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return nil, err
 	}
 	ctl, err := l.control(ctx)
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return nil, err
 	}
 	defer func() { _ = ctl.Close() }()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	beside := o.Beside
-	have, err := l.match(ctx, backing, id, func(b bound) bool {
-		direct := b.info.Flags&flagDirectIO != 0
-		if b.ReadOnly != o.ReadOnly || direct != o.DirectIO && !o.DirectIO {
-			return false
-		}
-		beside--
-		return beside < 0
-	})
-	if err == nil || !errors.Is(err, driver.ErrNotFound) {
-		return have, err
-	}
-	file, err := openBacking(backing, o, id.block)
+	all, err := l.list(ctx)
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return nil, err
+	}
+	taken := map[int]bool{}
+	out := make([]bound, 0, n)
+	for _, b := range all {
+		taken[int(b.info.Number)] = true
+		direct := b.info.Flags&flagDirectIO != 0
+		if len(out) < n && fits(b, id) && b.ReadOnly == o.ReadOnly && (direct == o.DirectIO || o.DirectIO) {
+			out = append(out, b)
+		}
+	}
+	made := make([]bound, n-len(out))
+	var g errgroup.Group
+	free := 0
+	for i := range made {
+		for taken[free] {
+			free++
+		}
+		number := free
+		taken[number] = true
+		g.Go(func() (err error) {
+			made[i], err = bindNew(ctl, number, backing, o, id.block)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		for _, b := range made {
+			if b.info != nil {
+				err = errors.Join(err, clear(int(b.info.Number)))
+			}
+		}
+		return nil, err
+	}
+	out = append(out, made...)
+	slices.SortFunc(out, byNumber)
+	return views(out), nil
+}
+
+// bindNew binds backing to loop device n, or to another one if somebody else was first.
+func bindNew(ctl *os.File, n int, backing string, o driver.LoopOptions, block bool) (bound, error) {
+	file, err := openBacking(backing, o, block)
+	if err != nil {
+		return bound{}, err
 	}
 	defer func() { _ = file.Close() }()
-	for range attachTries {
-		n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
-		if err != nil {
-			return driver.LoopDevice{}, fmt.Errorf("loop: find a free device: %w", err)
-		}
-		d, err := bind(n, file, o)
-		if errors.Is(err, unix.EBUSY) {
-			continue
-		}
-		if err != nil {
-			return driver.LoopDevice{}, fmt.Errorf("loop: bind %s: %w", backing, err)
-		}
-		return d, nil
+	if err := ioctl(ctl, unix.LOOP_CTL_ADD, uintptr(n)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return bound{}, fmt.Errorf("loop: make %s: %w", devicePath(n), err)
 	}
-	return driver.LoopDevice{}, fmt.Errorf("loop: bind %s: others took each free device first: %w", backing, driver.ErrBusy)
+	for range attachTries {
+		b, err := bind(n, file, o)
+		switch {
+		case err == nil:
+			return b, nil
+		case !errors.Is(err, unix.EBUSY):
+			return bound{}, fmt.Errorf("loop: bind %s: %w", backing, err)
+		}
+		if n, err = unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE); err != nil {
+			return bound{}, fmt.Errorf("loop: find a free device: %w", err)
+		}
+	}
+	return bound{}, fmt.Errorf("loop: bind %s: others took each free device first: %w", backing, driver.ErrBusy)
 }
 
 // openBacking opens what the loop device is to read through, with the read-ahead
@@ -113,14 +159,14 @@ func setReadAhead(f *os.File, sectors uint64) error {
 }
 
 // bind binds free loop device n. EBUSY says that somebody else was first.
-func bind(n int, backing *os.File, o driver.LoopOptions) (_ driver.LoopDevice, err error) {
+func bind(n int, backing *os.File, o driver.LoopOptions) (_ bound, err error) {
 	flags := os.O_RDWR
 	if o.ReadOnly {
 		flags = os.O_RDONLY
 	}
 	f, err := os.OpenFile(devicePath(n), flags, 0)
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return bound{}, err
 	}
 	defer func() { _ = f.Close() }()
 
@@ -137,20 +183,20 @@ func bind(n int, backing *os.File, o driver.LoopOptions) (_ driver.LoopDevice, e
 		err = bindOld(f, backing, config.Info) // before Linux 5.8
 	}
 	if err != nil {
-		return driver.LoopDevice{}, err
+		return bound{}, err
 	}
 	unbind := func(err error) error { return errors.Join(err, ioctl(f, unix.LOOP_CLR_FD, 0)) }
 	if err := setReadAhead(f, o.ReadAheadSectors); err != nil {
-		return driver.LoopDevice{}, unbind(err)
+		return bound{}, unbind(err)
 	}
 	b, err := read(f, n)
 	if err != nil {
-		return driver.LoopDevice{}, unbind(err)
+		return bound{}, unbind(err)
 	}
 	if b.ReadOnly != o.ReadOnly {
-		return driver.LoopDevice{}, unbind(fmt.Errorf("the kernel made %s read-only: %v", f.Name(), b.ReadOnly))
+		return bound{}, unbind(fmt.Errorf("the kernel made %s read-only: %v", f.Name(), b.ReadOnly))
 	}
-	return b.LoopDevice, nil
+	return b, nil
 }
 
 // bindOld is bind in two steps. Read-only is how backing is opened.

@@ -83,12 +83,18 @@ func (l *Devices) List(ctx context.Context) ([]driver.LoopDevice, error) {
 	if err != nil {
 		return nil, err
 	}
+	return views(all), nil
+}
+
+func views(all []bound) []driver.LoopDevice {
 	var out []driver.LoopDevice
 	for _, b := range all {
 		out = append(out, b.LoopDevice)
 	}
-	return out, nil
+	return out
 }
+
+func byNumber(a, b bound) int { return int(a.info.Number) - int(b.info.Number) }
 
 func (l *Devices) list(ctx context.Context) ([]bound, error) {
 	if err := ctx.Err(); err != nil {
@@ -116,7 +122,7 @@ func (l *Devices) list(ctx context.Context) ([]bound, error) {
 		}
 		out = append(out, b)
 	}
-	slices.SortFunc(out, func(a, b bound) int { return int(a.info.Number) - int(b.info.Number) })
+	slices.SortFunc(out, byNumber)
 	return out, nil
 }
 
@@ -187,20 +193,21 @@ func (l *Devices) Find(ctx context.Context, backing string) (driver.LoopDevice, 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.match(ctx, backing, id, func(bound) bool { return true })
-}
-
-func (l *Devices) match(ctx context.Context, backing string, id identity, ok func(bound) bool) (driver.LoopDevice, error) {
 	all, err := l.list(ctx)
 	if err != nil {
 		return driver.LoopDevice{}, err
 	}
 	for _, b := range all {
-		if identityOf(b.info) == id && whole(b.info) && b.info.Flags&flagAutoclear == 0 && ok(b) {
+		if fits(b, id) {
 			return b.LoopDevice, nil
 		}
 	}
 	return driver.LoopDevice{}, fmt.Errorf("loop: no device is bound to %s: %w", backing, driver.ErrNotFound)
+}
+
+// fits tells whether a device shows the whole of a backing, and stays.
+func fits(b bound, id identity) bool {
+	return identityOf(b.info) == id && whole(b.info) && b.info.Flags&flagAutoclear == 0
 }
 
 func identify(path string) (identity, error) {
