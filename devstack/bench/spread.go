@@ -21,8 +21,6 @@ const (
 	// spreadDepth is how many requests a node has under way, as a guest does that starts
 	// its services side by side.
 	spreadDepth = 4
-	// spreadRuns at most at the full rate: one of each contestant takes three minutes.
-	spreadRuns = 3
 )
 
 // spreadRate is the speed of all links, both ways.
@@ -85,7 +83,7 @@ func (s *spreadSite) measure(ctx context.Context, b *Bench, rate spreadRate) err
 	}
 	runs := 1
 	if !rate.oneOnly {
-		runs = min(b.Runs, spreadRuns)
+		runs = b.Runs
 		all = append(all, s.starContestant(), s.qcow2Contestant(), s.copyContestant())
 	}
 	var turns []func(context.Context) (float64, error)
