@@ -375,9 +375,13 @@ func novaEvents(n *nova) {
 	}
 	n.do(s.ID, "shelve", nil)
 	n.become(s.ID, "SHELVED_OFFLOADED")
-	if err := client.VolumeExtended(ctx, server, volume); !errors.Is(err, model.ErrNotFound) {
-		n.t.Errorf("for a server on no host: %v", err)
-	}
+	n.wait("Nova to refuse events for a server on no host", func() (bool, error) { // it takes it off its host a moment later
+		err := client.VolumeExtended(ctx, server, volume)
+		if errors.Is(err, model.ErrNotFound) {
+			return true, nil
+		}
+		return false, err
+	})
 	n.remove(s.ID)
 	n.drop(root)
 }
