@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vmthunder/vmthunder/driver"
@@ -33,6 +34,7 @@ type Options struct {
 	Dev  string // /dev
 	Etc  string // /etc/iscsi
 	Home string // of the node database: /etc/iscsi or /var/lib/iscsi, found if empty
+	Lock string // of the node database: /run/lock/iscsi
 
 	// LoginTimeout is what one login may take on the wire, 3 s if 0, rounded up to seconds.
 	LoginTimeout time.Duration
@@ -54,7 +56,7 @@ func (o *Options) setDefaults() {
 	for _, s := range []struct {
 		p *string
 		v string
-	}{{&o.Sys, "/sys"}, {&o.Dev, "/dev"}, {&o.Etc, "/etc/iscsi"}} {
+	}{{&o.Sys, "/sys"}, {&o.Dev, "/dev"}, {&o.Etc, "/etc/iscsi"}, {&o.Lock, "/run/lock/iscsi"}} {
 		if *s.p == "" {
 			*s.p = s.v
 		}
@@ -84,6 +86,9 @@ type Initiator struct {
 	run   command.Runner
 	opt   Options
 	locks keylock.Locks // by IQN
+
+	lockMu    sync.Mutex // of breakLock
+	lockStale time.Duration
 }
 
 var _ driver.Initiator = (*Initiator)(nil)
@@ -91,7 +96,7 @@ var _ driver.Initiator = (*Initiator)(nil)
 // New returns an initiator that executes iscsiadm with run.
 func New(run command.Runner, o Options) *Initiator {
 	o.setDefaults()
-	return &Initiator{run: run, opt: o}
+	return &Initiator{run: run, opt: o, lockStale: lockPatience}
 }
 
 // Name implements driver.Initiator: from initiatorname.iscsi, as iscsid reads it.
@@ -189,9 +194,11 @@ func (i *Initiator) login(ctx context.Context, p driver.Portal, addr netip.AddrP
 	if err := i.writeRecord(p, addr); err != nil {
 		return s, err
 	}
-	args := []string{"-m", "node", "-T", p.IQN, "-p", addr.String(), "--login"}
-	if _, err := i.run.Run(ctx, command.Cmd{Name: "iscsiadm", Args: args}); err != nil && exitCode(err) != codeSessionExists {
+	if err := i.iscsiadm(ctx, "-m", "node", "-T", p.IQN, "-p", addr.String(), "--login"); err != nil && exitCode(err) != codeSessionExists {
 		return s, explain(err)
+	}
+	if err := ctx.Err(); err != nil {
+		return s, err
 	}
 	if s, err = i.find(p.IQN, addr); err != nil {
 		return s, fmt.Errorf("logged in, but there is no session: %w", err)

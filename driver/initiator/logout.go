@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"github.com/vmthunder/vmthunder/driver"
-	"github.com/vmthunder/vmthunder/driver/command"
 )
 
 // Logout implements driver.Initiator. A disk on which something still stands (a
@@ -61,12 +60,11 @@ func (i *Initiator) logout(ctx context.Context, iqn string, addr netip.AddrPort)
 // endSession has iscsid end a session, by its id, and waits until it and its disks are gone.
 // iscsid refuses while it is just connecting, so it is asked again.
 func (i *Initiator) endSession(ctx context.Context, s session) error {
-	cmd := command.Cmd{Name: "iscsiadm", Args: []string{"-m", "session", "-r", strconv.Itoa(s.ID), "--logout"}}
 	err := poll(ctx, func() (bool, error) {
 		if i.sessionGone(s) {
 			return true, nil
 		}
-		_, err := i.run.Run(ctx, cmd)
+		err := i.iscsiadm(ctx, "-m", "session", "-r", strconv.Itoa(s.ID), "--logout")
 		switch exitCode(err) {
 		case codeSessionNotFound, codeNothingFound:
 			return true, nil

@@ -151,5 +151,6 @@ func (f *fakeNode) iscsiadm(c command.Cmd) (command.Result, error) {
 
 func (f *fakeNode) initiator(o Options) *Initiator {
 	o.Sys, o.Dev, o.Etc, o.Home = filepath.Join(f.dir, "sys"), filepath.Join(f.dir, "dev"), filepath.Join(f.dir, "etc"), filepath.Join(f.dir, "etc")
+	o.Lock = filepath.Join(f.dir, "lock")
 	return New(&command.Recorder{Reply: f.iscsiadm}, o)
 }
