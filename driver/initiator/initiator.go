@@ -87,7 +87,8 @@ type Initiator struct {
 	opt   Options
 	locks keylock.Locks // by IQN
 
-	lockMu    sync.Mutex // of breakLock
+	behind    sync.WaitGroup // logins whose callers may have gone
+	lockMu    sync.Mutex     // of breakLock
 	lockStale time.Duration
 }
 
@@ -160,12 +161,40 @@ func (i *Initiator) Login(ctx context.Context, p driver.Portal) (driver.Session,
 	if err != nil {
 		return driver.Session{}, fmt.Errorf("log in to %s: %w: an earlier change of it is not over: %w", p.IQN, driver.ErrBusy, err)
 	}
-	defer unlock()
-	s, err := i.login(ctx, p, addr)
+	s, err := i.loginOrLeave(ctx, p, addr, unlock)
 	if err != nil {
 		return driver.Session{}, fmt.Errorf("log in to %s at %s: %w", p.IQN, p.Address, err)
 	}
 	return s, nil
+}
+
+// loginOrLeave returns when ctx ends, even if iscsiadm does not: that is waited for and
+// undone behind the caller's back, with the target locked until then.
+func (i *Initiator) loginOrLeave(ctx context.Context, p driver.Portal, addr netip.AddrPort, unlock func()) (driver.Session, error) {
+	type outcome struct {
+		session driver.Session
+		err     error
+	}
+	done := make(chan outcome)
+	i.behind.Go(func() {
+		defer unlock()
+		s, err := i.login(ctx, p, addr)
+		select {
+		case done <- outcome{s, err}:
+		case <-ctx.Done():
+			if err == nil { // nobody is there to take it; if it stays, whoever looks next sees it
+				down, cancel := driver.Teardown(ctx)
+				defer cancel()
+				_ = i.logout(down, p.IQN, addr)
+			}
+		}
+	})
+	select {
+	case o := <-done:
+		return o.session, o.err
+	case <-ctx.Done():
+		return driver.Session{}, ctx.Err()
+	}
 }
 
 func (i *Initiator) login(ctx context.Context, p driver.Portal, addr netip.AddrPort) (s driver.Session, err error) {

@@ -23,17 +23,25 @@ func (p *patient) Run(ctx context.Context, c command.Cmd) (command.Result, error
 	return r, err
 }
 
-// Who gives a login up leaves no iscsiadm killed with its lock in its hand, and no session.
+// Who gives a login up need not wait for it, and leaves no iscsiadm killed with its lock in
+// its hand, and no session.
 func TestGivenUpLoginEndsByItself(t *testing.T) {
 	f := newFakeNode(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	f.reply = func(string) error { cancel(); return nil }
+	left := make(chan struct{})
+	f.reply = func(string) error {
+		cancel()
+		<-left
+		return nil
+	}
 	i := f.initiator(Options{})
 	run := &patient{Recorder: &command.Recorder{Reply: f.iscsiadm}}
 	i.run = run
 	if _, err := i.Login(ctx, f.portal()); !errors.Is(err, context.Canceled) {
 		t.Errorf("login: %v", err)
 	}
+	close(left)
+	i.behind.Wait()
 	if run.killed {
 		t.Error("iscsiadm was killed")
 	}
