@@ -171,6 +171,7 @@ type Node struct {
 	Host   string `json:"host"`
 	Alive  bool   `json:"alive"`
 	Origin bool   `json:"origin"`
+	BootID string `json:"boot_id"`
 }
 
 // Nodes lists the nodes.

@@ -265,16 +265,41 @@ func (c *Cluster) StopAgent(ctx context.Context, host string) error {
 	return err
 }
 
-// Reboot cuts a node's power, boots it and starts its agent.
+// Reboot cuts a node's power, boots it, starts its agent and waits until that has reported.
 func (c *Cluster) Reboot(ctx context.Context, host string) error {
 	n, err := c.Lab.Node(host)
+	if err != nil {
+		return err
+	}
+	before, err := c.bootID(ctx, host)
 	if err != nil {
 		return err
 	}
 	if err := n.Restart(ctx); err != nil {
 		return err
 	}
-	return c.StartAgent(ctx, host)
+	if err := c.StartAgent(ctx, host); err != nil {
+		return err
+	}
+	// A node that is away for a moment only was never taken for dead.
+	return wait(ctx, 90*time.Second, host+" to report its new boot", func() (bool, error) {
+		id, err := c.bootID(ctx, host)
+		return err == nil && id != before, nil
+	})
+}
+
+// bootID is what the control plane knows of a node's kernel.
+func (c *Cluster) bootID(ctx context.Context, host string) (string, error) {
+	nodes, err := c.Admin().Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range nodes {
+		if n.Host == host {
+			return n.BootID, nil
+		}
+	}
+	return "", fmt.Errorf("node %s has never reported", host)
 }
 
 // WaitNodes waits until so many nodes are alive.

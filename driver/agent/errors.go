@@ -10,6 +10,7 @@ var (
 	errLost      = errors.New("the volume's data is lost")
 	errWrongPool = errors.New("this node's pool is not the one that holds the volume")
 	errOtherPool = errors.New("was the disk exchanged?")
+	errNoParent  = errors.New("no parent lets this node in")
 )
 
 // hopeless tells errors that do not go away by trying again.

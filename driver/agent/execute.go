@@ -135,7 +135,7 @@ func (g *group) login(ctx context.Context, s stack.Step) error {
 		}
 		errs = append(errs, fmt.Errorf("log in to %s at %s: %w", p.Host, p.Address, err))
 	}
-	return errors.Join(errs...)
+	return fmt.Errorf("%w: %w", errNoParent, errors.Join(errs...))
 }
 
 // makeLocal makes the cache's local devices. What a cache holds can be fetched again, so

@@ -49,11 +49,7 @@ type group struct {
 	fresh    bool // the cache's local devices were made just now
 }
 
-const (
-	firstRetry = 200 * time.Millisecond
-	lastRetry  = 10 * time.Second
-	maxRounds  = 24 // of look, plan, do in one pass; more means that steps have no effect
-)
+const maxRounds = 24 // of look, plan, do in one pass; more means that steps have no effect
 
 func (a *Agent) newGroup(key string) *group {
 	ctx, cancel := context.WithCancel(a.run)
@@ -150,7 +146,7 @@ func (g *group) loop(ctx context.Context) {
 		return
 	case <-g.a.opened:
 	}
-	retry := firstRetry
+	var tries patience
 	timer := time.NewTimer(g.a.cfg.ResyncInterval) // the first pass is woken by set
 	defer timer.Stop()
 	for {
@@ -158,21 +154,20 @@ func (g *group) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-g.wake:
-			retry = firstRetry
+			tries = patience{}
 		case <-timer.C:
 		}
 		next := g.a.cfg.ResyncInterval
-		if again := g.pass(ctx); again && ctx.Err() == nil {
-			next = retry
-			retry = min(retry+retry/2, lastRetry)
+		if err := g.pass(ctx); err != nil && ctx.Err() == nil {
+			next = tries.next(err)
 		}
 		timer.Reset(next)
 	}
 }
 
-// pass brings the group to what its document says, as far as it gets, and tells whether it is
-// worth while to try again soon.
-func (g *group) pass(ctx context.Context) (again bool) {
+// pass brings the group to what its document says, as far as it gets, and returns why it is
+// worth while to try again soon, nil if it is not.
+func (g *group) pass(ctx context.Context) (again error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g.mu.Lock()
@@ -211,9 +206,13 @@ func (g *group) pass(ctx context.Context) (again bool) {
 	}
 
 	settled := imageErr == nil && len(volErr) == 0
-	again = worth(imageErr)
 	for _, e := range volErr {
-		again = again || worth(e)
+		if worth(e) {
+			again = e
+		}
+	}
+	if worth(imageErr) {
+		again = imageErr // the cause of all others
 	}
 	g.mu.Lock()
 	g.stop = nil

@@ -87,7 +87,8 @@ func (t *task) work(ctx context.Context, d model.DesiredTask) {
 		return
 	}
 	moved := newClock()
-	for retry := firstRetry; ; retry = min(retry+retry/2, lastRetry) {
+	var tries patience
+	for {
 		var result model.JSON
 		path, err := t.a.deviceOf(ctx, d.Volume)
 		if err == nil {
@@ -115,7 +116,7 @@ func (t *task) work(ctx context.Context, d model.DesiredTask) {
 		t.log.WithError(err).Warn("task can't go on, will be tried again")
 		t.set(func(o *model.ObservedTask) { o.Error = err.Error() })
 		select {
-		case <-time.After(retry):
+		case <-time.After(tries.next(err)):
 		case <-ctx.Done():
 			return
 		}
@@ -130,7 +131,8 @@ func (t *task) fail(err error) {
 // clean removes what the task has left, once its work has ended.
 func (t *task) clean(ctx context.Context, d model.DesiredTask) {
 	<-t.over
-	for retry := firstRetry; ; retry = min(retry+retry/2, lastRetry) {
+	var tries patience
+	for {
 		var err error
 		if w := t.a.d.Tasks[d.Kind]; w != nil {
 			err = w.Clean(ctx, d.ID)
@@ -142,7 +144,7 @@ func (t *task) clean(ctx context.Context, d model.DesiredTask) {
 		t.log.WithError(err).Warn("what is left of a task can't be removed yet")
 		t.set(func(o *model.ObservedTask) { o.Error = err.Error() })
 		select {
-		case <-time.After(retry):
+		case <-time.After(tries.next(err)):
 		case <-ctx.Done():
 			return
 		}

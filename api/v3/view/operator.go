@@ -88,6 +88,7 @@ type Node struct {
 	Frozen           bool            `json:"frozen"`
 	Alive            bool            `json:"alive"`
 	LastSeen         *time.Time      `json:"last_seen"`
+	BootID           string          `json:"boot_id"` // of the kernel that reported last
 	Version          string          `json:"version"`
 	Generation       int64           `json:"generation"` // what it should do
 	Applied          int64           `json:"applied"`    // what it has done
@@ -108,7 +109,7 @@ func OperatorNode(n *model.Node, volumes int, gib int64) Node {
 	out := Node{
 		Host: n.Host, Address: n.Address, Initiator: n.Initiator, Origin: n.Origin, Compute: n.Compute,
 		AvailabilityZone: n.AvailabilityZone, Rack: n.Rack, Enabled: n.Enabled, DisabledReason: n.DisabledReason,
-		Frozen: n.Frozen, Alive: n.Alive, LastSeen: n.LastSeen, Version: n.Version, Generation: n.Generation,
+		Frozen: n.Frozen, Alive: n.Alive, LastSeen: n.LastSeen, BootID: n.BootID, Version: n.Version, Generation: n.Generation,
 		Applied: n.Applied, PoolState: n.PoolState, PoolTotal: n.PoolTotal, PoolFree: n.PoolFree, ImageFree: n.ImageFree,
 		CacheDriver: n.CacheDriver, CacheReason: n.CacheReason, TargetHelper: n.TargetHelper,
 		Volumes: volumes, VolumeGiB: gib,

@@ -74,6 +74,7 @@ func printNode(w io.Writer, n view.Node) error {
 	if n.LastSeen != nil {
 		row("last seen", "%s", n.LastSeen.UTC().Format(time.RFC3339))
 	}
+	row("boot", "%s", n.BootID)
 	row("roles", "%s", roles(n))
 	row("zone", "%s", n.AvailabilityZone)
 	if n.Rack != "" {
