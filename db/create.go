@@ -46,6 +46,8 @@ type volumeRow struct {
 	Home             *string            `json:"home"`
 	ThinID           *int64             `json:"thin_id"`
 	SourceThin       *int64             `json:"source_thin"`
+	Materialized     bool               `json:"materialized"`
+	Error            *string            `json:"error"`
 	RequestID        string             `json:"request_id"`
 }
 
@@ -56,7 +58,8 @@ func (v *newVolume) row() volumeRow {
 		VolumeTypeID: v.VolumeTypeID, Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly,
 		ConsumesQuota: v.ConsumesQuota, ImageID: v.ImageID, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
 		GroupID: v.GroupID, EncryptionKeyID: v.EncryptionKeyID, Metadata: orEmpty(v.Metadata), AdminMetadata: orEmpty(v.AdminMetadata),
-		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin, RequestID: v.RequestID,
+		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin,
+		Materialized: v.Materialized, Error: v.Error, RequestID: v.RequestID,
 	}
 }
 
@@ -137,7 +140,7 @@ func (v *newVolume) complete(status model.VolumeStatus, image *model.Image) {
 	}
 	v.Status, v.AttachStatus = status, model.AttachDetached
 	def(&v.AvailabilityZone, "nova")
-	v.ImageID, v.Home, v.ThinID, v.SourceThin = nil, nil, nil, nil
+	v.ImageID, v.Home, v.ThinID, v.SourceThin, v.Materialized, v.Error = nil, nil, nil, nil, false, nil
 	if image != nil {
 		v.ImageID = &image.ID
 	}

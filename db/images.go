@@ -60,13 +60,13 @@ func (t *Tx) SetImage(id uuid.UUID, status model.ImageStatus, reason *string) er
 	return needed(moved, err, "image", id)
 }
 
-// ImageUsed tells whether any volume, of any status, or snapshot is made from the image, or a
-// task's copy.
+// ImageUsed tells whether any volume, of any status, or snapshot is made from the image, or was
+// when it was unmanaged, or a task's copy.
 // While the image is locked, none can be added.
 func (t *Tx) ImageUsed(image uuid.UUID) (bool, error) {
 	var used bool
 	return used, t.get(&used, `SELECT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1) OR EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1)
-		OR EXISTS (SELECT 1 FROM tasks WHERE image_id = $1)`, image)
+		OR EXISTS (SELECT 1 FROM tasks WHERE image_id = $1) OR EXISTS (SELECT 1 FROM unmanaged WHERE image_id = $1)`, image)
 }
 
 // DeleteImage removes the row of an image; ErrInUse while it has members, volumes, snapshots
@@ -77,6 +77,7 @@ func (t *Tx) DeleteImage(image uuid.UUID) error {
 	}
 	n, err := t.affected(`DELETE FROM images WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM volumes WHERE image_id = $1)
 		AND NOT EXISTS (SELECT 1 FROM snapshots WHERE image_id = $1) AND NOT EXISTS (SELECT 1 FROM tasks WHERE image_id = $1)
+		AND NOT EXISTS (SELECT 1 FROM unmanaged WHERE image_id = $1)
 		AND NOT EXISTS (SELECT 1 FROM tree_members WHERE image_id = $1)`, image)
 	if err == nil && n == 0 {
 		err = model.ErrInUse

@@ -78,7 +78,10 @@ func (s *Store) ForgetPool(ctx context.Context, host string) error {
 	return s.Tx(ctx, func(t *Tx) error {
 		n, err := t.affected("UPDATE nodes SET pool_uuid = '', pool_state = '', updated_at = now() WHERE host = $1", host)
 		_ = t.Bump(host)
-		return neededN(n, err, "node", host)
+		if err := neededN(n, err, "node", host); err != nil {
+			return err
+		}
+		return t.forgetUnmanaged("host = $1", host)
 	})
 }
 

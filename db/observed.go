@@ -49,7 +49,7 @@ type storedSnapshot struct {
 // It writes the node's row (made on first sight; alive, last_seen), its members' counters
 // and states, its volumes' materialized flags, the progress of imports. PathLost, PathBack,
 // NodeNew, NodeBack and PoolLost are told once, at the change; Imported, ImportFailed,
-// Drained, Left, Deleted, SnapshotsDeleted, TasksEnded and TasksGone with each report until somebody has acted.
+// Drained, Left, Deleted, Unmanaged, SnapshotsDeleted, TasksEnded and TasksGone with each report until somebody has acted.
 //
 // What is gone must be said in so many words: Left and Deleted take an entry with state
 // absent in a report on the node's newest document, since the agent that reports on an
@@ -214,6 +214,9 @@ func (r *report) saveVolumes() error {
 		}
 		if told && v.Status == model.VolumeDeleting && o.State == model.DeviceAbsent && r.current() && r.ourPool() {
 			r.changes.Deleted = append(r.changes.Deleted, v.ID)
+		}
+		if told && v.Status == model.VolumeUnmanaging && o.State == model.DeviceInactive && r.current() && r.ourPool() {
+			r.changes.Unmanaged = append(r.changes.Unmanaged, v.ID)
 		}
 		if r.changes.PoolLost && v.Materialized && v.Status != model.VolumeDeleting {
 			lost = append(lost, v.ID)

@@ -14,6 +14,18 @@ type PoolStatus struct {
 	Mode string
 }
 
+// ThinInfo tells of one thin device of a pool.
+type ThinInfo struct {
+	ID          uint32
+	MappedBytes uint64 // that it takes in the pool, shared ones among them
+	EndBytes    uint64 // behind the last one that is mapped; from there on it reads as zeros
+	// Device that stands on it, by its device-mapper name; "" if none does.
+	Device string
+	// Exceptions: it holds the exceptions of a dm-snapshot, which are nothing without the
+	// origin that they were made on.
+	Exceptions bool
+}
+
 // Pool is the node's dm-thin pool. Thin devices are known by a number of 24 bits
 // that the control plane chooses and never uses again on the same pool.
 // Reference: Documentation/admin-guide/device-mapper/thin-provisioning.rst.
@@ -40,6 +52,9 @@ type Pool interface {
 	// Grow gives the active device NAME over thin device id a larger size; one that has
 	// it is success.
 	Grow(ctx context.Context, name string, id uint32, sectors uint64) error
+	// ListThins tells of the thin devices whose numbers are wanted, in order, as they are at one
+	// moment. It holds up nobody.
+	ListThins(ctx context.Context, want func(id uint32) bool) ([]ThinInfo, error)
 	// Deactivate takes NAME down and keeps the data.
 	Deactivate(ctx context.Context, name string) error
 }

@@ -89,6 +89,12 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 			try(err) // in use: its snapshots go first, as the next reports tell
 		}
 	}
+	for _, id := range c.Unmanaged {
+		log.WithField("volume", id.String()).Info("volume unmanaged, its data stays")
+		if err := s.store.FinishUnmanage(ctx, id); !errors.Is(err, model.ErrNotFound) && !errors.Is(err, model.ErrConflict) {
+			try(err)
+		}
+	}
 	for _, id := range c.SnapshotsDeleted {
 		log.WithField("snapshot", id.String()).Info("snapshot deleted")
 		if err := s.forgetSnapshot(ctx, id); !errors.Is(err, model.ErrNotFound) {

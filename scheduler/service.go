@@ -17,6 +17,9 @@ type Nodes interface {
 	Apply(ctx context.Context, host string, doc model.Desired, wait []string) (model.Observed, error)
 	// Nudge sends the document and does not wait.
 	Nudge(ctx context.Context, host string, doc model.Desired) error
+	// Thins returns the thin devices of the node's pool but those whose numbers are given.
+	// model.ErrUnavailable if the agent can't be reached, or can't look.
+	Thins(ctx context.Context, host string, but []int64) (model.Thins, error)
 	Healthy(ctx context.Context) error
 }
 

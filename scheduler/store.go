@@ -45,6 +45,18 @@ type Store interface {
 	// Reimage has a volume begin anew from an image, made as by CreateVolumes.
 	Reimage(ctx context.Context, id uuid.UUID, image model.Image, metadata model.StringMap, from []model.VolumeStatus) (model.Volume, error)
 
+	// Storage is what is known of a node's pool.
+	Storage(ctx context.Context, host string) (model.Storage, error)
+	// Adopt inserts a volume that is kept on what was there before; ErrConflict if something has
+	// got that meanwhile.
+	Adopt(ctx context.Context, v model.Volume, a model.Adoption) (model.Volume, error)
+	// AdoptFailed inserts a volume that could not be managed.
+	AdoptFailed(ctx context.Context, v model.Volume, reason string) (model.Volume, error)
+	// FinishUnmanage removes a volume that is unmanaging and remembers what it was.
+	FinishUnmanage(ctx context.Context, id uuid.UUID) error
+	// ForgetUnmanaged forgets what is gone from a host's pool.
+	ForgetUnmanaged(ctx context.Context, host string, which []uuid.UUID) error
+
 	// Tx gives fn a consistent view and the locks below for one short transaction,
 	// retried on serialization failures. fn does no I/O but through t.
 	Tx(ctx context.Context, fn func(t Tx) error) error

@@ -62,7 +62,7 @@ func (a *API) volumeActions() map[string]action {
 		"os-migrate_volume_completion": {do: a.refuse("Migrating a volume",
 			"volume_extension:volume_admin_actions:migrate_volume_completion")},
 		"os-volume_upload_image": {do: a.uploadImage},
-		"os-unmanage":            {do: a.refuse("Unmanaging a volume", "volume_extension:volume_unmanage")},
+		"os-unmanage":            {do: a.unmanageVolume},
 		"os-reimage":             {min: 68, do: a.reimage},
 		"revert":                 {min: 40, do: a.revert},
 	}

@@ -36,7 +36,7 @@ func (a *API) routes() []route {
 	var all []route
 	for _, noun := range []func() []route{
 		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
-		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.operatorRoutes, a.absentRoutes,
+		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.manageRoutes, a.operatorRoutes, a.absentRoutes,
 	} {
 		all = append(all, noun()...)
 	}

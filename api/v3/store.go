@@ -126,6 +126,14 @@ type Scheduler interface {
 	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
 	// Unwarm lets hosts go again, as soon as no volume there needs the image.
 	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
+	// Manageable lists what a node's pool holds that is a volume or could become one.
+	Manageable(ctx context.Context, host string) ([]model.Manageable, error)
+	// Manage makes a volume of what the reference names in a node's pool; in status error_managing if
+	// that can't be. Without a host only what is nowhere is found, and everything else is ErrInvalid.
+	Manage(ctx context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error)
+	// Unmanage has a volume forgotten and its data left where they are; ErrConflict in a status in
+	// which that can't be.
+	Unmanage(ctx context.Context, id uuid.UUID) error
 	// BeginUpload moves a volume whose status is one of from to uploading, else ErrConflict, and
 	// sets the work aside: StartUpload has it done, CancelUpload takes it back. k says who asks.
 	BeginUpload(ctx context.Context, volume uuid.UUID, args model.UploadArgs, k model.Task, from []model.VolumeStatus) (model.Task, error)

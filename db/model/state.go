@@ -41,6 +41,7 @@ type Changes struct {
 	Drained       []uuid.UUID // images whose children here have all gone
 	Left          []uuid.UUID // leaving members whose stack is gone
 	Deleted       []uuid.UUID // volumes in deleting whose data is gone
+	Unmanaged     []uuid.UUID // volumes in unmanaging whose devices are down
 	// SnapshotsDeleted are in deleting, and their data is gone.
 	SnapshotsDeleted []uuid.UUID
 	// Extended volumes whose device has its new size now.

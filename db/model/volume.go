@@ -29,10 +29,15 @@ const (
 	VolumeErrorExtending   VolumeStatus = "error_extending"
 	VolumeAwaitingTransfer VolumeStatus = "awaiting-transfer"
 	VolumeReverting        VolumeStatus = "reverting"
+	VolumeErrorManaging    VolumeStatus = "error_managing" // what it was to be could not be found
+	VolumeUnmanaging       VolumeStatus = "unmanaging"     // its data stays, it goes
 )
 
 // Deletable lists the statuses from which a user may delete a volume.
-var Deletable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorDeleting, VolumeErrorExtending, "error_restoring", "error_managing"}
+var Deletable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorDeleting, VolumeErrorExtending, "error_restoring", VolumeErrorManaging}
+
+// Unmanageable lists the statuses from which a volume may be unmanaged.
+var Unmanageable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorExtending, "error_restoring", VolumeErrorManaging}
 
 // AttachStatus of a volume or of one attachment.
 type AttachStatus string
@@ -96,6 +101,11 @@ func (v *Volume) Pristine() bool { return v.Home == nil || !v.Materialized && v.
 
 // Deletable tells whether a user may delete the volume in its status.
 func (v *Volume) Deletable() bool { return slices.Contains(Deletable, v.Status) }
+
+// Migrating tells whether the volume is on its way to another host.
+func (v *Volume) Migrating() bool {
+	return v.MigrationStatus != nil && !slices.Contains([]string{"", "deleting", "error", "success"}, *v.MigrationStatus)
+}
 
 // Attachment is one row of table attachments: a volume at a server or host.
 type Attachment struct {

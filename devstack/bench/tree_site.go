@@ -254,6 +254,10 @@ type treeAgents struct {
 
 func (a *treeAgents) Healthy(context.Context) error { return nil }
 
+func (a *treeAgents) Thins(context.Context, string, []int64) (model.Thins, error) {
+	return model.Thins{}, model.ErrUnavailable
+}
+
 func (a *treeAgents) Nudge(_ context.Context, host string, _ model.Desired) error {
 	a.tell(host)
 	return nil

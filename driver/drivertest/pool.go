@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/vmthunder/vmthunder/driver"
@@ -24,6 +25,10 @@ type PoolEnv struct {
 	Foreign, Missing func()
 	// Fill uses all free blocks; the active device at path, of thin device id, may be written to.
 	Fill func(path string)
+	// Write puts data into the first blocks of the active device at path, of thin device id, or,
+	// if exceptions, what dm-snapshot begins its store with. Nil where no kernel keeps metadata that
+	// a list could be read from.
+	Write func(path string, id uint32, blocks int, exceptions bool)
 }
 
 // Pool is the suite that every driver.Pool passes. fresh returns a blank disk of 64 MiB
@@ -42,6 +47,7 @@ func Pool(t *testing.T, fresh func(t *testing.T) PoolEnv) {
 		{"snapshots", (*poolSuite).snapshots},
 		{"grow", (*poolSuite).grow},
 		{"full", (*poolSuite).full},
+		{"list", (*poolSuite).list},
 		{"not open", (*poolSuite).notOpen},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -267,9 +273,60 @@ func (s *poolSuite) full() {
 	s.ok("open", func() error { _, err := s.p.Open(ctx); return err }())
 }
 
+// What is in the pool, made or copied, with and without data, active or not.
+func (s *poolSuite) list() {
+	if s.env.Write == nil {
+		return
+	}
+	ctx := s.Context()
+	block := s.opened().BlockBytes
+	all := func(uint32) bool { return true }
+	got, err := s.p.ListThins(ctx, all)
+	if err != nil || len(got) != 0 {
+		s.Errorf("in an empty pool %+v, %v", got, err)
+	}
+	for _, id := range []uint32{700, 3, 1<<24 - 1} {
+		s.ok("create", s.p.CreateThin(ctx, id))
+	}
+	path, err := s.activate("a", 700)
+	s.ok("activate", err)
+	s.env.Write(path, 700, 3, false)
+	s.deactivate("a")
+	if path, err = s.activate("b", 3); err != nil {
+		s.Fatal(err)
+	}
+	s.env.Write(path, 3, 1, true)
+	want := []driver.ThinInfo{
+		{ID: 3, MappedBytes: block, EndBytes: block, Device: dmPrefix + "thin-b", Exceptions: true},
+		{ID: 700, MappedBytes: 3 * block, EndBytes: 3 * block},
+		{ID: 1<<24 - 1},
+	}
+	for range 2 {
+		if got, err = s.p.ListThins(ctx, all); err != nil || !slices.Equal(got, want) {
+			s.Fatalf("the pool has %+v, %v, want %+v", got, err, want)
+		}
+	}
+	if got, err = s.p.ListThins(ctx, func(id uint32) bool { return id == 700 }); err != nil || !slices.Equal(got, want[1:2]) {
+		s.Errorf("number 700 is %+v, %v", got, err)
+	}
+	s.ok("delete", s.p.DeleteThin(ctx, 700))
+	if got, err = s.p.ListThins(ctx, all); err != nil || len(got) != 2 {
+		s.Errorf("after a deletion %+v, %v", got, err)
+	}
+	// More of them than fit into one block of metadata.
+	for id := range uint32(300) {
+		s.ok("create", s.p.CreateThin(ctx, 1000+id))
+	}
+	if got, err = s.p.ListThins(ctx, all); err != nil || len(got) != 302 || got[200].ID != 1199 {
+		s.Errorf("of 302 thin devices %d, %v", len(got), err)
+	}
+}
+
 func (s *poolSuite) notOpen() {
 	ctx := s.Context()
-	_, err := s.p.Status(ctx)
+	_, err := s.p.ListThins(ctx, func(uint32) bool { return true })
+	s.wants("list", err, driver.ErrNotFound)
+	_, err = s.p.Status(ctx)
 	s.wants("status", err, driver.ErrNotFound)
 	s.wants("create", s.p.CreateThin(ctx, 1), driver.ErrNotFound)
 	s.wants("snapshot", s.p.SnapThin(ctx, 2, 1), driver.ErrNotFound)

@@ -97,6 +97,7 @@ func (m *DeviceMapper) poolMessage(d *dmDevice, words []string) error {
 		}
 		delete(pool.thins, id)
 		delete(pool.mapped, id)
+		delete(pool.exceptions, id)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (m *DeviceMapper) construct(t *dmTable, s driver.Segment, ro bool) error {
 		}
 		key := m.ground(meta)
 		if m.disks[key] == nil {
-			m.disks[key] = &dmPool{thins: map[uint64]bool{}, mapped: map[uint64]uint64{}}
+			m.disks[key] = &dmPool{thins: map[uint64]bool{}, mapped: map[uint64]uint64{}, exceptions: map[uint64]bool{}}
 		}
 		m.disks[key].metaBlocks = meta.sectors / 8
 		m.disks[key].dataBlocks = s.Length / p.BlockSectors
@@ -139,6 +139,7 @@ func (m *DeviceMapper) construct(t *dmTable, s driver.Segment, ro bool) error {
 type dmPool struct {
 	thins                map[uint64]bool
 	mapped               map[uint64]uint64 // sectors, by thin device
+	exceptions           map[uint64]bool   // thin devices that hold a dm-snapshot's exceptions
 	used, dataBlocks     uint64            // data blocks
 	usedMeta, metaBlocks uint64            // blocks of 4 KiB
 	mode                 string            // "" is rw
@@ -192,6 +193,17 @@ func (m *DeviceMapper) SetThinMapped(name string, id uint32, sectors uint64) {
 	if d := m.named[name]; d != nil {
 		if p := m.poolOf(d.dev); p != nil {
 			p.mapped[uint64(id)] = sectors
+		}
+	}
+}
+
+// SetThinExceptions makes a thin device of the pool name hold the exceptions of a dm-snapshot.
+func (m *DeviceMapper) SetThinExceptions(name string, id uint32) {
+	m.devs.mu.Lock()
+	defer m.devs.mu.Unlock()
+	if d := m.named[name]; d != nil {
+		if p := m.poolOf(d.dev); p != nil {
+			p.exceptions[uint64(id)] = true
 		}
 	}
 }

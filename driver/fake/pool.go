@@ -40,7 +40,7 @@ const (
 func NewPool(m *DeviceMapper, disk string) *Pool { return &Pool{dm: m, disk: disk} }
 
 // FailNext makes the next op fail with err: open, status, close, create, snap,
-// delete, activate, grow or deactivate. name is the thin number or, for the last, the
+// delete, activate, grow, thins or deactivate. name is the thin number or, for the last, the
 // device; empty is any.
 func (p *Pool) FailNext(op, name string, err error) { p.faults.add(op, name, err) }
 
@@ -244,6 +244,33 @@ func (p *Pool) Grow(ctx context.Context, name string, id uint32, sectors uint64)
 	}
 	seg := dm.ThinTarget{Pool: "/dev/mapper/" + PoolName, ID: id}.Segment(sectors)
 	return p.dm.Reload(ctx, name, dm.NewTable(seg), driver.ReloadOptions{})
+}
+
+// ListThins implements driver.Pool. Data begins at the start of a device and has no gaps here.
+func (p *Pool) ListThins(ctx context.Context, want func(id uint32) bool) ([]driver.ThinInfo, error) {
+	if err := p.fault(ctx, "thins", ""); err != nil {
+		return nil, err
+	}
+	if _, err := p.dm.Get(ctx, PoolName); err != nil {
+		return nil, err
+	}
+	p.dm.devs.mu.Lock()
+	defer p.dm.devs.mu.Unlock()
+	d := p.dm.named[PoolName]
+	pool := p.dm.poolOf(d.dev)
+	out := []driver.ThinInfo{}
+	for _, id := range slices.Sorted(maps.Keys(pool.thins)) {
+		if !want(uint32(id)) {
+			continue
+		}
+		bytes := pool.mapped[id] * 512
+		i := driver.ThinInfo{ID: uint32(id), MappedBytes: bytes, EndBytes: bytes, Exceptions: pool.exceptions[id]}
+		if on := p.dm.active(d, id); on != nil {
+			i.Device = on.name
+		}
+		out = append(out, i)
+	}
+	return out, nil
 }
 
 // Deactivate implements driver.Pool.

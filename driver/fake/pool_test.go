@@ -19,6 +19,12 @@ func TestPool(t *testing.T) {
 			Reboot:  m.Reboot,
 			Foreign: func() { p.SetForeign(true) },
 			Missing: func() { devs.Forget(scratch) },
+			Write: func(_ string, id uint32, blocks int, exceptions bool) {
+				m.SetThinMapped(fake.PoolName, id, uint64(blocks)*128)
+				if exceptions {
+					m.SetThinExceptions(fake.PoolName, id)
+				}
+			},
 			Fill: func(string) {
 				p.SetUsed(1<<14 - 128)
 				m.SetThinMapped(fake.PoolName, 1, 1<<20)

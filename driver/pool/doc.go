@@ -27,4 +27,9 @@
 // the pool invalid, which is the loss of a volume. Open sets dm_thin_pool's
 // parameter no_space_timeout to 0 for that. New blocks are zeroed by the kernel,
 // so that no volume shows what another one had.
+//
+// # What is in the pool
+//
+// The kernel has no message that lists thin devices; its own tools read them from the metadata.
+// ListThins does the same, in a metadata snapshot that it takes and gives back.
 package pool

@@ -149,6 +149,13 @@ func (k *kernel) env() drivertest.PoolEnv {
 				t.Fatal(err)
 			}
 		},
+		Write: func(path string, _ uint32, blocks int, exceptions bool) {
+			b := bytes.Repeat([]byte("data"), blocks<<16/4)
+			if exceptions { // "SnAp", valid, version 1, chunks of 16 sectors
+				copy(b, "SnAp\x01\x00\x00\x00\x01\x00\x00\x00\x10\x00\x00\x00")
+			}
+			write(path, 0, b)
+		},
 		Fill: func(path string) {
 			st, err := k.pool().Status(t.Context())
 			if err != nil {

@@ -22,6 +22,8 @@ type Scheduler struct {
 	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr error
 	// Calls lists what was called, for instance "connect <id>".
 	Calls []string
+	// Pool is what every node's pool holds that is not managed.
+	Pool []model.Manageable
 	// Uploads that were begun.
 	Uploads []model.Task
 }

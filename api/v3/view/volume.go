@@ -127,7 +127,7 @@ type VolumeAttachment struct {
 func (c Context) Volume(v *model.Volume) *Volume {
 	id := v.ID.String()
 	o := &Volume{
-		ID: id, Name: v.Name, Description: v.Description, Status: v.Status, Size: v.SizeGiB,
+		ID: id, Name: v.Name, Description: v.Description, Status: shownStatus(v.Status), Size: v.SizeGiB,
 		AvailabilityZone: v.AvailabilityZone, CreatedAt: Time(v.CreatedAt), UpdatedAt: timeOrNull(v.UpdatedAt),
 		VolumeType: v.VolumeType, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
 		Metadata: v.Metadata, Links: c.Links("volumes", id), UserID: v.UserID,
@@ -162,6 +162,15 @@ func (c Context) Volume(v *model.Volume) *Volume {
 		o.volume65 = &volume65{v.ConsumesQuota}
 	}
 	return o
+}
+
+// shownStatus is the status in the words of clients that know of no managing
+// (cinder/api/v2/views/volumes.py).
+func shownStatus(s model.VolumeStatus) model.VolumeStatus {
+	if s == model.VolumeErrorManaging {
+		return model.VolumeError
+	}
+	return s
 }
 
 // VolumeDetail makes the body of show: Volume and what Cinder's extensions add. image is

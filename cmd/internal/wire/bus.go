@@ -19,6 +19,7 @@ import (
 // Methods on the bus, version 1.0 of our topics.
 const (
 	methodApply  = "apply"  // to a node: document, wait -> observed
+	methodThins  = "thins"  // to a node: numbers to leave out -> thin devices
 	methodReport = "report" // to the control plane: observed -> document or null
 	rpcVersion   = "1.0"
 )
@@ -77,6 +78,10 @@ type applyArgs struct {
 	WaitMS int64 `json:"wait_ms"`
 }
 
+type thinsArgs struct {
+	But []int64 `json:"but"`
+}
+
 type reportArgs struct {
 	Observed model.Observed `json:"observed"`
 }
@@ -115,6 +120,18 @@ func (n nodes) Nudge(ctx context.Context, host string, doc model.Desired) error 
 	return unavailable(n.b.Client.Cast(ctx, rpc.Target{Topic: rpc.TopicNode, Server: host, Version: rpcVersion}, methodApply, applyArgs{Document: doc}))
 }
 
+func (n nodes) Thins(ctx context.Context, host string, but []int64) (model.Thins, error) {
+	var out model.Thins
+	err := n.b.Client.Call(ctx, rpc.Target{Topic: rpc.TopicNode, Server: host, Version: rpcVersion}, methodThins, thinsArgs{But: but}, &out)
+	if errors.Is(err, rpc.ErrNoSuchMethod) {
+		err = fmt.Errorf("%w: its agent is of an older version and can't look into its pool; upgrade it: %w", model.ErrUnavailable, err)
+	}
+	if err != nil {
+		return out, fmt.Errorf("node %s: %w", host, unavailable(err))
+	}
+	return out, nil
+}
+
 func (n nodes) Healthy(context.Context) error { return unavailable(n.b.Client.Healthy()) }
 
 // control is agent.Control over the bus.
@@ -148,6 +165,9 @@ func serveNode(ctx context.Context, b *Bus, host string, a *agent.Agent) error {
 			defer cancel()
 			o, err := a.Apply(ctx, args.Document, args.Wait)
 			return &o, err
+		}),
+		methodThins: rpc.Handle(func(ctx context.Context, _ rpc.Context, args thinsArgs) (model.Thins, error) {
+			return a.Thins(ctx, args.But)
 		}),
 	})
 }

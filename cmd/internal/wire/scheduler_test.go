@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -49,7 +50,8 @@ type simAgent struct {
 	busy map[string]bool // volumes that something holds open
 	lost map[string]bool // images whose parent is out of reach
 	pool string
-	thin map[uint32]bool // thin devices in its pool
+	thin map[uint32]bool  // thin devices in its pool
+	ends map[uint32]int64 // bytes up to which they have data
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
@@ -64,7 +66,7 @@ func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
 	}
 	s.svc = scheduler.New(SchedulerStore(s.store), s, opt, logrus.NewEntry(log))
 	for _, h := range hosts {
-		s.agents[h] = &simAgent{host: h, boot: "b1", pool: "pool-" + h, thin: map[uint32]bool{}, busy: map[string]bool{}, lost: map[string]bool{}}
+		s.agents[h] = &simAgent{host: h, boot: "b1", pool: "pool-" + h, thin: map[uint32]bool{}, ends: map[uint32]int64{}, busy: map[string]bool{}, lost: map[string]bool{}}
 		s.report(h)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -75,6 +77,22 @@ func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
 }
 
 func (s *site) Healthy(context.Context) error { return nil }
+
+func (s *site) Thins(_ context.Context, host string, but []int64) (model.Thins, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.agents[host]
+	if a == nil || a.down {
+		return model.Thins{}, fmt.Errorf("node %s: %w", host, model.ErrUnavailable)
+	}
+	out := model.Thins{PoolUUID: a.pool}
+	for _, id := range slices.Sorted(maps.Keys(a.thin)) {
+		if !slices.Contains(but, int64(id)) {
+			out.Thins = append(out.Thins, model.Thin{ID: id, EndBytes: a.ends[id]})
+		}
+	}
+	return out, nil
+}
 
 func (s *site) Nudge(ctx context.Context, host string, doc model.Desired) error {
 	_, err := s.Apply(ctx, host, doc, nil)

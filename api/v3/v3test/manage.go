@@ -1,0 +1,67 @@
+package v3test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
+
+// Manageable implements v3.Scheduler: what is in Pool.
+func (s *Scheduler) Manageable(_ context.Context, host string) ([]model.Manageable, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("manageable", host)
+	return slices.Clone(s.Pool), err
+}
+
+// Manage implements v3.Scheduler: what is in Pool and free becomes a volume on the thin device that
+// is named.
+func (s *Scheduler) Manage(_ context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("manage", ref.Text)
+	if err != nil {
+		return v, err
+	}
+	i := slices.IndexFunc(s.Pool, func(m model.Manageable) bool { return m.Reference == ref.Text && m.Reason == "" })
+	if host == "" && i < 0 {
+		return v, fmt.Errorf("%s: %w", ref.Text, model.ErrInvalid)
+	}
+	v.CreatedAt, v.Status = s.Store.tick(), model.VolumeErrorManaging
+	if i >= 0 {
+		v.Status, v.SizeGiB = model.VolumeAvailable, max(s.Pool[i].SizeGiB, ref.SizeGiB)
+		if ref.Thin != nil {
+			v.Home, v.ThinID = &host, ref.Thin
+		}
+		s.Pool = slices.Delete(s.Pool, i, i+1)
+	}
+	s.Store.VolumeRows = append(s.Store.VolumeRows, v)
+	s.Store.touch(&s.Store.VolumeRows[len(s.Store.VolumeRows)-1])
+	return s.Store.copyOf(&v), nil
+}
+
+// Unmanage implements v3.Scheduler: the volume is in Pool then.
+func (s *Scheduler) Unmanage(_ context.Context, id uuid.UUID) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("unmanage", id)
+	if err != nil {
+		return err
+	}
+	v, err := s.Store.volume(id)
+	if err != nil {
+		return err
+	}
+	held := slices.ContainsFunc(s.Store.SnapshotRows, func(sn model.Snapshot) bool { return sn.VolumeID == id }) ||
+		slices.ContainsFunc(s.Store.AttachmentRows, func(a model.Attachment) bool { return a.VolumeID == id })
+	if held || !slices.Contains(model.Unmanageable, v.Status) {
+		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
+	}
+	s.Pool = append(s.Pool, model.Manageable{Reference: model.Reference(model.KindVolume, id), SizeGiB: v.SizeGiB})
+	s.Store.VolumeRows = slices.DeleteFunc(s.Store.VolumeRows, func(v model.Volume) bool { return v.ID == id })
+	return nil
+}
