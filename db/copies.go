@@ -33,33 +33,71 @@ func (s *Store) CreateCopies(ctx context.Context, vols []model.Volume) ([]model.
 		if err := s.quota(t, vols); err != nil {
 			return err
 		}
-		rows := make([]newVolume, len(vols))
-		for i, v := range vols {
-			o, status, err := t.lockOrigin(&v)
-			if err != nil {
-				return err
-			}
-			if v.SizeGiB < o.size {
-				return say(model.ErrInvalid, "Volume size '%d'GB cannot be smaller than the %s size %dGB. They must be >= original %s size.", v.SizeGiB, o.what, o.size, o.what)
-			}
-			rows[i] = newVolume{v}
-			rows[i].complete(status, nil)
-			rows[i].ImageID = o.image
-			if o.pristine {
-				continue
-			}
-			thin, err := t.takeThin(*o.home, 1)
-			if err != nil {
-				return err
-			}
-			rows[i].Home, rows[i].ThinID, rows[i].SourceThin = o.home, &thin, o.thin
-			_ = t.Bump(*o.home)
+		homes, err := t.groupHomes(vols)
+		if err != nil {
+			return err
 		}
-		var err error
+		if err := t.holdGroups(vols); err != nil {
+			return err
+		}
+		rows := make([]newVolume, len(vols))
+		for i := range vols {
+			if rows[i], err = t.copyOf(vols[i]); err != nil {
+				return err
+			}
+			if home := rows[i].Home; home != nil && vols[i].GroupID != nil {
+				if want := homes[*vols[i].GroupID]; want != nil && *want != *home {
+					return model.ErrOtherHome
+				}
+			}
+		}
 		out, err = t.insertVolumes(rows)
 		return err
 	})
 	return out, err
+}
+
+// groupHomes are where the volumes of consistent groups must be, which are locked.
+func (t *Tx) groupHomes(vols []model.Volume) (map[uuid.UUID]*string, error) {
+	homes := map[uuid.UUID]*string{}
+	for i := range vols {
+		g := vols[i].GroupID
+		if g == nil {
+			continue
+		}
+		if _, known := homes[*g]; known {
+			continue
+		}
+		home, err := t.GroupHome(*g)
+		if err != nil {
+			return nil, err
+		}
+		homes[*g] = home
+	}
+	return homes, nil
+}
+
+// copyOf is the row of a volume made from v's snapshot or source volume.
+func (t *Tx) copyOf(v model.Volume) (newVolume, error) {
+	o, status, err := t.lockOrigin(&v)
+	if err != nil {
+		return newVolume{}, err
+	}
+	if v.SizeGiB < o.size {
+		return newVolume{}, say(model.ErrInvalid, "Volume size '%d'GB cannot be smaller than the %s size %dGB. They must be >= original %s size.", v.SizeGiB, o.what, o.size, o.what)
+	}
+	row := newVolume{v}
+	row.complete(status, nil)
+	row.ImageID = o.image
+	if o.pristine {
+		return row, nil
+	}
+	thin, err := t.takeThin(*o.home, 1)
+	if err != nil {
+		return row, err
+	}
+	row.Home, row.ThinID, row.SourceThin = o.home, &thin, o.thin
+	return row, t.Bump(*o.home)
 }
 
 // lockOrigin locks what v is to be copied from, its image first, and returns the status
@@ -145,7 +183,7 @@ func (t *Tx) Revert(volume, snapshot uuid.UUID) (model.Volume, error) {
 		}
 	}
 	if sn.ThinID == nil { // as it was before anybody wrote to it
-		err := t.exec("UPDATE volumes SET image_id = $2, home = NULL, thin_id = NULL, source_thin = NULL, materialized = false, updated_at = now() WHERE id = $1",
+		err := t.exec("UPDATE volumes SET image_id = $2, home = NULL, thin_id = NULL, source_thin = NULL, together = NULL, materialized = false, updated_at = now() WHERE id = $1",
 			volume, sn.ImageID)
 		if err != nil {
 			return v, fmt.Errorf("volume %s: %w", volume, err)
@@ -156,7 +194,7 @@ func (t *Tx) Revert(volume, snapshot uuid.UUID) (model.Volume, error) {
 	if err != nil {
 		return v, err
 	}
-	err = t.exec(`UPDATE volumes SET home = $2, thin_id = $3, source_thin = $4, image_id = $5, materialized = false, updated_at = now()
+	err = t.exec(`UPDATE volumes SET home = $2, thin_id = $3, source_thin = $4, together = NULL, image_id = $5, materialized = false, updated_at = now()
 		WHERE id = $1`, volume, *sn.Home, thin, *sn.ThinID, sn.ImageID)
 	if err != nil {
 		return v, fmt.Errorf("volume %s: %w", volume, err)

@@ -48,6 +48,7 @@ type volumeRow struct {
 	SourceThin       *int64             `json:"source_thin"`
 	Materialized     bool               `json:"materialized"`
 	Error            *string            `json:"error"`
+	Together         *uuid.UUID         `json:"together"`
 	RequestID        string             `json:"request_id"`
 }
 
@@ -58,7 +59,7 @@ func (v *newVolume) row() volumeRow {
 		VolumeTypeID: v.VolumeTypeID, Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly,
 		ConsumesQuota: v.ConsumesQuota, ImageID: v.ImageID, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
 		GroupID: v.GroupID, EncryptionKeyID: v.EncryptionKeyID, Metadata: orEmpty(v.Metadata), AdminMetadata: orEmpty(v.AdminMetadata),
-		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin,
+		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin, Together: v.Together,
 		Materialized: v.Materialized, Error: v.Error, RequestID: v.RequestID,
 	}
 }
@@ -104,6 +105,9 @@ func (s *Store) CreateVolumes(ctx context.Context, vols []model.Volume, image *m
 		if err := s.quota(t, vols); err != nil {
 			return err
 		}
+		if err := t.holdGroups(vols); err != nil {
+			return err
+		}
 		status := model.VolumeAvailable
 		if image != nil {
 			img, err := t.holdImage(*image)
@@ -140,7 +144,7 @@ func (v *newVolume) complete(status model.VolumeStatus, image *model.Image) {
 	}
 	v.Status, v.AttachStatus = status, model.AttachDetached
 	def(&v.AvailabilityZone, "nova")
-	v.ImageID, v.Home, v.ThinID, v.SourceThin, v.Materialized, v.Error = nil, nil, nil, nil, false, nil
+	v.ImageID, v.Home, v.ThinID, v.SourceThin, v.Together, v.Materialized, v.Error = nil, nil, nil, nil, nil, false, nil
 	if image != nil {
 		v.ImageID = &image.ID
 	}

@@ -5,8 +5,8 @@
 //   - A status is written by [move] alone, guarded by the statuses it may leave. Where
 //     a caller holds the row's lock and has looked, the guard is the lock.
 //   - Transactions are READ COMMITTED and take locks in one order: project (an
-//     advisory lock, for quotas), image, volume
-//     (by id), transfer, snapshot, attachment, task, unmanaged, tree member, thin number, node (by host). A node's
+//     advisory lock, for quotas), group, image, volume
+//     (by id), transfer, snapshot, group snapshot, attachment, task, unmanaged, tree member, thin number, node (by host). A node's
 //     generation is therefore written last, at commit, whenever [Tx.Bump] was called.
 //     Who changes a volume type holds it FOR UPDATE, and after it at most QoS specs: a
 //     volume that is made holds on to its type by its reference, last of all.

@@ -48,6 +48,7 @@ type Column struct {
 func listerOf(noun string) lister {
 	return map[string]func() lister{
 		"volumes": volumes, "attachments": attachments, "snapshots": snapshots, "messages": messages, "types": types,
+		"groups": groups, "group snapshots": groupSnapshots,
 	}[noun]()
 }
 

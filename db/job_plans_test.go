@@ -41,6 +41,8 @@ func TestPlansOfWork(t *testing.T) {
 	p.must(p.GetRaw(p.ctx, &other, "SELECT image_id FROM tree_members WHERE host = 'n99' LIMIT 1"))
 	blank := model.Volume{ProjectID: planProject, UserID: "u", SizeGiB: 1, ConsumesQuota: true} // counted against what p0 has already
 	var made []model.Volume
+	var group model.Group
+	var shot model.GroupSnapshot
 	var att model.Attachment
 	var job model.Job
 	relay := func(host string) []model.Member {
@@ -89,6 +91,39 @@ func TestPlansOfWork(t *testing.T) {
 			return err
 		}},
 		{"a volume's end", 60, func() error { return p.DeleteRow(p.ctx, made[0].ID) }},
+		{"a group made", 60, func() error {
+			y, err := p.GroupTypeByName(p.ctx, model.LegacyGroupType, true)
+			if err == nil {
+				group, err = p.CreateGroup(p.ctx, model.Group{ProjectID: planProject, UserID: "u", GroupTypeID: y.ID})
+			}
+			return err
+		}},
+		{"a group's volume made", 300, func() error {
+			in := blank
+			in.GroupID = &group.ID
+			var err error
+			made, err = p.CreateVolumes(p.ctx, []model.Volume{in}, nil)
+			return err
+		}},
+		{"a group's home", 60, tx(func(t *db.Tx) error { _, err := t.GroupHome(group.ID); return err })},
+		{"a group's snapshot", 300, func() error {
+			var err error
+			shot, _, err = p.CreateGroupSnapshot(p.ctx, model.GroupSnapshot{GroupID: group.ID, ProjectID: planProject, UserID: "u"})
+			return err
+		}},
+		{"a group's copy", 500, func() error {
+			_, _, err := p.CopyGroup(p.ctx, model.Group{ProjectID: planProject, UserID: "u", GroupSnapshotID: &shot.ID})
+			return err
+		}},
+		{"a group's snapshot on its way out", 60, func() error {
+			snaps, err := p.DeleteGroupSnapshot(p.ctx, shot.ID)
+			if err == nil {
+				_, err = p.DeleteSnapshotRow(p.ctx, snaps[0].ID)
+			}
+			return err
+		}},
+		{"a group's way out", 60, func() error { _, err := p.DeleteGroup(p.ctx, group.ID, true); return err }},
+		{"a group's end", 60, func() error { return p.DeleteRow(p.ctx, made[0].ID) }},
 		{"a type's end", 60, func() error {
 			typ, err := p.CreateType(p.ctx, model.VolumeType{Name: "gone"})
 			if err != nil {

@@ -27,6 +27,7 @@ const (
 	fewValues = "it has few values: where they are common the order of time finds a page soon"
 	isText    = "a text in the middle of another is found by an index only with extension pg_trgm, which not every server has"
 	adminOnly = "administrators alone may ask, and rarely do"
+	fewGroups = "a project has few groups, ten by its quota"
 )
 
 // listed is one noun's lists: which of the API's forms an index serves.
@@ -128,6 +129,37 @@ func TestListPlans(t *testing.T) {
 				"created_at": "the API shows a project's only",
 			},
 		},
+		"groups": {
+			list:   func(q model.ListQuery) error { _, err := p.ListGroups(p.ctx, q); return err },
+			sorted: one("created_at"), sortedAll: []string{"created_at", "id"},
+			found: map[string]model.Filter{
+				"id": {Value: "$group"}, "project_id": {Value: "p3"}, "user_id": {Value: "nobody"}, "name": {Value: "n77"}, "description": {Value: "none"},
+				"status": {Value: "error"}, "availability_zone": {Value: "elsewhere"}, "group_type_id": {Value: uuid.NewString()},
+				"group_snapshot_id": {Value: uuid.NewString()}, "source_group_id": {Value: uuid.NewString()}, "legacy": {Value: "true"},
+				"created_at": {Op: "gt", Value: "$recent"}, "updated_at": {Op: "gt", Value: "$recent"},
+			},
+			scans: map[string]string{
+				"by updated_at": rareSort, "by user_id": rareSort, "by description": rareSort, "by status": rareSort, "by name": fewGroups,
+				"by availability_zone": rareSort, "by group_type_id": rareSort, "by group_snapshot_id": rareSort, "by source_group_id": rareSort,
+				"by project_id": rareSort, "by id": rareSort,
+				"name": fewGroups, "user_id": adminOnly, "description": adminOnly, "status": adminOnly, "availability_zone": adminOnly, "updated_at": adminOnly,
+				"legacy": fewGroups,
+			},
+		},
+		"group snapshots": {
+			list:   func(q model.ListQuery) error { _, err := p.ListGroupSnapshots(p.ctx, q); return err },
+			sorted: one("created_at"), sortedAll: []string{"created_at", "id"},
+			found: map[string]model.Filter{
+				"id": {Value: uuid.NewString()}, "project_id": {Value: "p3"}, "user_id": {Value: "nobody"}, "name": {Value: "n77"}, "description": {Value: "none"},
+				"status": {Value: "error"}, "group_id": {Value: "$group"}, "group_type_id": {Value: uuid.NewString()}, "legacy": {Value: "true"},
+				"created_at": {Op: "gt", Value: "$recent"}, "updated_at": {Op: "gt", Value: "$recent"},
+			},
+			scans: map[string]string{
+				"by updated_at": rareSort, "by user_id": rareSort, "by description": rareSort, "by status": rareSort, "by name": fewGroups,
+				"by group_id": rareSort, "by group_type_id": rareSort, "by project_id": rareSort, "by id": rareSort,
+				"name": fewGroups, "user_id": adminOnly, "description": adminOnly, "status": fewValues, "updated_at": adminOnly, "legacy": fewGroups,
+			},
+		},
 	} {
 		t.Run(noun, func(t *testing.T) {
 			p.t = t
@@ -224,14 +256,21 @@ func (p *planner) fill() {
 		`INSERT INTO nodes (host, alive) SELECT 'n' || i, true FROM generate_series(0, 999) i`,
 		`INSERT INTO volume_types (id, name) SELECT gen_random_uuid(), CASE i WHEN 0 THEN 'rare' ELSE 't' || i END FROM generate_series(0, 19) i`,
 		`INSERT INTO images (id, disk_format, status) SELECT gen_random_uuid(), 'raw', 'active' FROM generate_series(1, 200)`,
+		`INSERT INTO volume_groups (id, project_id, user_id, name, status, availability_zone, group_type_id, group_snapshot_id, source_group_id, created_at)
+			SELECT gen_random_uuid(), ` + project + `, 'u' || i % 200, 'n' || i % 5000, CASE WHEN i % 500 = 3 THEN 'error' ELSE 'available' END, 'nova', y.id,
+				CASE WHEN i % 10 = 0 THEN gen_random_uuid() END, CASE WHEN i % 10 = 5 THEN gen_random_uuid() END, now() - i * interval '1 second' - interval '1 hour'
+			FROM generate_series(1, 20000) i, group_types y ORDER BY md5(i::text)`,
+		`INSERT INTO group_snapshots (id, group_id, group_type_id, project_id, user_id, name, status, created_at)
+			SELECT gen_random_uuid(), id, group_type_id, project_id, user_id, name, status, created_at FROM volume_groups ORDER BY md5(id::text)`,
 		`INSERT INTO volumes (id, project_id, user_id, name, size_gib, status, attach_status, volume_type_id, bootable, image_id, group_id, metadata, migration_status,
 				home, thin_id, created_at, updated_at)
 			SELECT gen_random_uuid(), ` + project + `, 'u' || i % 200, CASE WHEN i % 10 > 0 THEN 'n' || i % 5000 END, 1 + i % 20,
 				CASE WHEN i % 500 = 3 THEN 'error' WHEN i % 2 = 0 THEN 'in-use' ELSE 'available' END, CASE WHEN i % 2 = 0 THEN 'attached' ELSE 'detached' END,
-				t.ids[CASE WHEN i % 2000 = 0 THEN 1 ELSE 2 + i % 19 END], i % 3 = 0, g.ids[1 + i % 200], CASE WHEN i % 200 = 0 THEN gen_random_uuid() END,
+				t.ids[CASE WHEN i % 2000 = 0 THEN 1 ELSE 2 + i % 19 END], i % 3 = 0, g.ids[1 + i % 200], CASE WHEN i % 200 = 0 THEN s.ids[i / 200] END,
 				CASE WHEN i % 100 = 0 THEN jsonb_build_object('k', 'v' || i) ELSE '{}' END, CASE WHEN i % 1000 = 0 THEN 'success' END,
 				'n' || i % 1000, 1000 + i, now() - i * interval '1 second' - interval '1 hour', now() - i * interval '1 second' - interval '1 hour'
-			FROM generate_series(1, 20000) i, (SELECT array_agg(id ORDER BY name) AS ids FROM volume_types) t, (SELECT array_agg(id) AS ids FROM images) g
+			FROM generate_series(1, 20000) i, (SELECT array_agg(id ORDER BY name) AS ids FROM volume_types) t, (SELECT array_agg(id) AS ids FROM images) g,
+				(SELECT array_agg(id) AS ids FROM volume_groups) s
 			ORDER BY md5(i::text)`,
 		`INSERT INTO snapshots (id, volume_id, project_id, user_id, name, size_gib, status, metadata, created_at)
 			SELECT gen_random_uuid(), id, project_id, user_id, name, size_gib, CASE status WHEN 'error' THEN 'error' ELSE 'available' END, metadata, created_at

@@ -17,8 +17,11 @@ const (
 	imageStatus      statusOf = "images.status"
 	attachmentStatus statusOf = "attachments.attach_status"
 	snapshotStatus   statusOf = "snapshots.status"
-	memberState      statusOf = "tree_members.state"
-	taskStatus       statusOf = "tasks.status"
+	groupStatus      statusOf = "volume_groups.status"
+	// groupSnapshotStatus is moved after those of its snapshots.
+	groupSnapshotStatus statusOf = "group_snapshots.status"
+	memberState         statusOf = "tree_members.state"
+	taskStatus          statusOf = "tasks.status"
 )
 
 // change of a status of the rows that where selects. Placeholders are ?.

@@ -27,6 +27,7 @@ type report struct {
 	snaps   []storedSnapshot
 	dropped []uuid.UUID
 	tasks   []model.Task
+	groups  []uuid.UUID // that volumes of this node are made in
 	changes model.Changes
 }
 
@@ -36,12 +37,14 @@ type storedVolume struct {
 	Materialized bool               `db:"materialized"`
 	SizeGiB      int64              `db:"size_gib"`
 	SourceThin   *int64             `db:"source_thin"`
+	GroupID      *uuid.UUID         `db:"group_id"`
 }
 
 type storedSnapshot struct {
 	ID           uuid.UUID            `db:"id"`
 	Status       model.SnapshotStatus `db:"status"`
 	Materialized bool                 `db:"materialized"`
+	Group        *uuid.UUID           `db:"group_snapshot_id"`
 }
 
 // SaveObserved records a report and tells what changed that somebody has to act upon.
@@ -80,13 +83,13 @@ func (s *Store) SaveObserved(ctx context.Context, o model.Observed) (model.Chang
 	return out, nil
 }
 
-// save in the order of locks: images, volumes, members, node. Reports of one node are
+// save in the order of locks: groups, images, volumes, members, node. Reports of one node are
 // taken one by one, which the advisory lock sees to.
 func (r *report) save() error {
 	if err := r.exec("SELECT pg_advisory_xact_lock(hashtextextended('vmthunder report ' || $1, 0))", r.o.Host); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.read, r.saveImports, r.saveVolumes, r.saveCopies, r.saveSnapshots, r.saveTasks, r.saveMembers, r.saveNode} {
+	for _, step := range []func() error{r.read, r.holdGroups, r.saveImports, r.saveVolumes, r.saveCopies, r.saveSnapshots, r.saveTasks, r.saveMembers, r.saveNode} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -101,10 +104,10 @@ func (r *report) read() error {
 	if err != nil {
 		return err
 	}
-	if err := r.list(&r.stored, "SELECT id, status, materialized, size_gib, source_thin FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+	if err := r.list(&r.stored, "SELECT id, status, materialized, size_gib, source_thin, group_id FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
 		return err
 	}
-	if err := r.list(&r.snaps, "SELECT id, status, materialized FROM snapshots WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+	if err := r.list(&r.snaps, "SELECT id, status, materialized, group_snapshot_id FROM snapshots WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
 		return err
 	}
 	if err := r.list(&r.dropped, "SELECT id FROM dropped_thins WHERE host = $1 ORDER BY id", r.o.Host); err != nil {

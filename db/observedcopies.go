@@ -57,10 +57,28 @@ func (r *report) saveCopies() error {
 		}
 	}
 	r.changes.Extended = grown
-	return nil
+	if len(made)+len(failed) == 0 {
+		return nil
+	}
+	return r.settleGroups(r.groups)
+}
+
+// holdGroups locks the groups whose volumes are being made here.
+func (r *report) holdGroups() error {
+	var of []*uuid.UUID
+	for _, v := range r.stored {
+		if v.Status == model.VolumeCreating {
+			of = append(of, v.GroupID)
+		}
+	}
+	if r.groups = distinct(of); len(r.groups) == 0 {
+		return nil
+	}
+	return r.exec("SELECT 1 FROM volume_groups WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE", ids(r.groups))
 }
 
 func (r *report) saveSnapshots() error {
+	var ended []*uuid.UUID // group snapshots of those that are made or have failed
 	for _, sn := range r.snaps {
 		o, told := r.volumes[sn.ID.String()]
 		if !told || !r.ourPool() {
@@ -80,11 +98,16 @@ func (r *report) saveSnapshots() error {
 			if err != nil {
 				return err
 			}
+			ended = append(ended, sn.Group)
 		case sn.Status == model.SnapshotCreating && o.State == model.DeviceError && r.current():
 			if err := r.failSnapshot(sn.ID, o.Error); err != nil {
 				return err
 			}
+			ended = append(ended, sn.Group)
 		}
+	}
+	if err := r.settleGroupSnapshots(distinct(ended)); err != nil {
+		return err
 	}
 	var gone []uuid.UUID
 	for _, id := range r.dropped {

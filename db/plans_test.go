@@ -39,6 +39,7 @@ type planNode struct {
 func bigTable(name string) bool {
 	return slices.Contains([]string{
 		"volumes", "attachments", "snapshots", "messages", "tree_members", "jobs", "usage_changes", "thin_numbers", "nodes",
+		"volume_groups", "group_snapshots",
 	}, name)
 }
 
@@ -108,7 +109,9 @@ func newPlanner(t *testing.T) *planner {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	open := func(settings url.Values) (*db.Store, error) {
-		return db.Open(ctx, database+"?"+settings.Encode(), db.Options{MaxOpen: 1, QuotaDefaults: map[string]int64{"volumes": -1, "gigabytes": -1}})
+		return db.Open(ctx, database+"?"+settings.Encode(), db.Options{MaxOpen: 1, QuotaDefaults: map[string]int64{
+			"volumes": -1, "gigabytes": -1, "snapshots": -1, "groups": -1,
+		}})
 	}
 	store, err := open(url.Values{
 		"session_preload_libraries": {"auto_explain"}, "auto_explain.log_min_duration": {"0"}, "auto_explain.log_analyze": {"on"},

@@ -13,7 +13,7 @@ import (
 )
 
 const snapshotColumns = `s.id, s.volume_id, s.project_id, s.user_id, s.name, s.description, s.size_gib, s.status, s.progress,
-	s.metadata, s.group_snapshot_id, s.consumes_quota, s.home, s.thin_id, s.source_thin, s.materialized, s.image_id,
+	s.metadata, s.group_snapshot_id, s.consumes_quota, s.home, s.thin_id, s.source_thin, s.materialized, s.together, s.image_id,
 	s.volume_type_id, s.bootable, s.image_metadata, s.error, s.created_at, s.updated_at`
 
 // snapshots lists by the API's names of fields.
@@ -141,9 +141,9 @@ func (t *Tx) insertSnapshot(sn *model.Snapshot, v *model.Volume) error {
 		_ = t.Bump(*v.Home)
 	}
 	rows, err := sqlx.NamedQueryContext(t.ctx, t.q, `INSERT INTO snapshots (id, volume_id, project_id, user_id, name, description, size_gib,
-			status, progress, metadata, group_snapshot_id, consumes_quota, home, thin_id, source_thin, image_id, volume_type_id, bootable, image_metadata)
+			status, progress, metadata, group_snapshot_id, consumes_quota, home, thin_id, source_thin, together, image_id, volume_type_id, bootable, image_metadata)
 		VALUES (:id, :volume_id, :project_id, :user_id, :name, :description, :size_gib,
-			:status, :progress, :metadata, :group_snapshot_id, :consumes_quota, :home, :thin_id, :source_thin, :image_id, :volume_type_id, :bootable, :image_metadata)
+			:status, :progress, :metadata, :group_snapshot_id, :consumes_quota, :home, :thin_id, :source_thin, :together, :image_id, :volume_type_id, :bootable, :image_metadata)
 		RETURNING created_at`, sn)
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", sn.ID, translate(t.ctx, err))
@@ -233,7 +233,10 @@ func (s *Store) DeleteSnapshotRow(ctx context.Context, id uuid.UUID) (volume uui
 			_ = t.Bump(*sn.Home)
 		}
 		volume = sn.VolumeID
-		return t.exec("DELETE FROM snapshots WHERE id = $1", id)
+		if err := t.exec("DELETE FROM snapshots WHERE id = $1", id); err != nil || sn.GroupSnapshotID == nil {
+			return err
+		}
+		return t.endGroupSnapshot(*sn.GroupSnapshotID)
 	})
 	return volume, err
 }

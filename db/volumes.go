@@ -12,21 +12,18 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// shownColumns are what lists read: all that the API shows.
-const shownColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.attach_status,
-	v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable, v.multiattach, v.readonly,
-	v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.metadata, v.admin_metadata,
-	v.image_metadata, v.home, v.error, v.created_at, v.updated_at`
-
-// volumeColumns are all.
-const volumeColumns = shownColumns + `, v.previous_status, v.thin_id, v.source_thin, v.materialized, v.request_id, v.launched_at`
+const volumeColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.previous_status,
+	v.attach_status, v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable,
+	v.multiattach, v.readonly, v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id,
+	v.encryption_key_id, v.metadata, v.admin_metadata, v.image_metadata, v.home, v.thin_id, v.source_thin, v.materialized, v.together, v.error,
+	v.request_id, v.created_at, v.updated_at, v.launched_at`
 
 const volumeFrom = ` FROM volumes v LEFT JOIN volume_types t ON t.id = v.volume_type_id`
 
 // volumes lists by the API's names of fields.
 func volumes() lister {
 	return lister{
-		selects: shownColumns, from: volumeFrom, id: "v.id", project: "v.project_id",
+		selects: volumeColumns, from: volumeFrom, id: "v.id", project: "v.project_id",
 		columns: map[string]column{
 			"id":                  {sql: "v.id", kind: id},
 			"project_id":          {sql: "v.project_id"},
@@ -103,9 +100,7 @@ func one[T any](of []T, err error, noun string, id any) (T, error) {
 	return of[0], nil
 }
 
-// ListVolumes returns a page of volumes, with attachments if q.Detail. What users are not
-// shown, thin devices and the like, is left zero: a list has a thousand rows, and reading
-// them is what it costs.
+// ListVolumes returns a page of volumes, with attachments if q.Detail.
 func (s *Store) ListVolumes(ctx context.Context, q model.ListQuery) ([]model.Volume, error) {
 	var vs []model.Volume
 	if err := s.rows(ctx, &vs, volumes(), q); err != nil {
@@ -275,6 +270,15 @@ func (s *Store) ResetVolume(ctx context.Context, id uuid.UUID, status *model.Vol
 // generation grows. ErrConflict if it has another status, ErrInUse if it has snapshots.
 func (s *Store) DeleteRow(ctx context.Context, id uuid.UUID) error {
 	return s.Tx(ctx, func(t *Tx) error {
+		var group *uuid.UUID // of a volume that is deleting it does not change
+		if err := t.get(&group, "SELECT group_id FROM volumes WHERE id = $1", id); err != nil {
+			return fmt.Errorf("volume %s: %w", id, err)
+		}
+		if group != nil {
+			if _, err := t.lockGroup(*group); err != nil {
+				return err
+			}
+		}
 		v, err := t.LockVolume(id)
 		if err != nil {
 			return err
@@ -293,6 +297,9 @@ func (s *Store) DeleteRow(ctx context.Context, id uuid.UUID) error {
 		}
 		if v.Home != nil {
 			_ = t.Bump(*v.Home)
+		}
+		if group != nil {
+			return t.endGroup(*group)
 		}
 		return nil
 	})

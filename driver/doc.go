@@ -64,6 +64,13 @@
 // completes the write (drivers/md/dm-snap-persistent.c); with no write under way the
 // store has no loose end. The image below is read-only and the same for both.
 //
+// Copies that belong together (a consistent group of volumes) are made while all their
+// sources are suspended at once. A user who writes to one volume only after a write to
+// another was acknowledged finds no later write without the earlier one in the copies: the
+// first volume that is suspended holds up all that depends on it. What an earlier attempt has
+// left of them is deleted before; if one can't be made, none remains, all sources go on, and
+// all copies are reported as failed.
+//
 // A volume grows from the bottom up: cow, base, volume, export; dm-snapshot hands its
 // exceptions over to the new table (drivers/md/dm-snap.c, __find_snapshots_sharing_cow).
 //

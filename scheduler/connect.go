@@ -85,6 +85,12 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 	var out connection
 	err = s.store.Tx(ctx, func(t Tx) error {
 		out = connection{}
+		var together *string // where the volume's group lives
+		if seen.GroupID != nil && seen.Home == nil {
+			if together, err = t.GroupHome(*seen.GroupID); err != nil {
+				return err
+			}
+		}
 		var image model.Image
 		if seen.ImageID != nil {
 			if image, err = t.LockImage(*seen.ImageID); err != nil {
@@ -104,7 +110,10 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 		case !slices.Contains([]model.AttachStatus{model.AttachReserved, model.AttachAttaching, model.AttachAttached, model.AttachErrorAttaching}, att.Status):
 			return fmt.Errorf("%w: attachment %s is %s", model.ErrConflict, id, att.Status)
 		}
-		home, err := s.home(t, v, c.Host)
+		if v.Home == nil && !sameID(v.GroupID, seen.GroupID) {
+			return fmt.Errorf("%w: volume %s has come to a group or left it; try again", model.ErrConflict, v.ID)
+		}
+		home, err := s.home(t, v, together, c.Host)
 		if err != nil {
 			return err
 		}
@@ -161,11 +170,17 @@ func (s *Service) secret(v model.Volume, att model.Attachment, host string) stri
 	return s.opt.NewSecret()
 }
 
-// home is where the volume lives or will live.
-func (s *Service) home(t Tx, v model.Volume, asking string) (model.Node, error) {
+func sameID(a, b *uuid.UUID) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// home is where the volume lives or will live: with its group, if that has a home, else on
+// the host that asks.
+func (s *Service) home(t Tx, v model.Volume, together *string, asking string) (model.Node, error) {
 	want := asking
-	if v.Home != nil {
+	switch {
+	case v.Home != nil:
 		want = *v.Home
+	case together != nil:
+		want = *together
 	}
 	found, err := t.NodesOf(want)
 	if err != nil {
@@ -176,10 +191,10 @@ func (s *Service) home(t Tx, v model.Volume, asking string) (model.Node, error) 
 		return model.Node{}, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
 	case v.Home != nil:
 		return found[0], nil
-	case len(found) > 0 && found[0].Compute:
+	case len(found) > 0 && (found[0].Compute || together != nil):
 		n := found[0]
 		if !n.Alive {
-			return n, fmt.Errorf("the agent on %s does not answer; start it", asking)
+			return n, fmt.Errorf("the agent on %s does not answer; start it", n.Host)
 		}
 		if why := s.full(n, v); why != "" {
 			return n, noRoom{fmt.Errorf("%w: %s", model.ErrInvalid, why)}

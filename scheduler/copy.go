@@ -35,11 +35,7 @@ func (s *Service) Snapshot(ctx context.Context, snaps []model.Snapshot, from []m
 	if err != nil {
 		return nil, err
 	}
-	for i := range made {
-		if made[i].Home != nil {
-			s.tell(*made[i].Home)
-		}
-	}
+	s.tellSnapshots(made)
 	return made, nil
 }
 

@@ -30,6 +30,8 @@ func (s *Service) Delete(ctx context.Context, id uuid.UUID, o model.DeleteOption
 			return nil
 		case len(v.Attachments) > 0:
 			return fmt.Errorf("%w: volume %s is %s, with %d attachments", model.ErrConflict, id, v.Status, len(v.Attachments))
+		case v.GroupID != nil:
+			return fmt.Errorf("%w: volume %s is in group %s", model.ErrConflict, id, v.GroupID)
 		case !o.Force && !v.Deletable():
 			return fmt.Errorf("%w: volume %s is %s", model.ErrConflict, id, v.Status)
 		}
@@ -43,6 +45,9 @@ func (s *Service) Delete(ctx context.Context, id uuid.UUID, o model.DeleteOption
 		for _, sn := range snaps {
 			if sn.ProjectID != v.ProjectID && !o.Foreign {
 				return fmt.Errorf("%w: snapshot %s of volume %s is another project's", model.ErrConflict, sn.ID, id)
+			}
+			if sn.GroupSnapshotID != nil {
+				return fmt.Errorf("%w: snapshot %s of volume %s is part of group snapshot %s", model.ErrConflict, sn.ID, id, sn.GroupSnapshotID)
 			}
 			if err := t.SetSnapshotStatus(sn.ID, model.SnapshotDeleting, nil); err != nil {
 				return err

@@ -34,6 +34,14 @@ type Store interface {
 	CreateCopies(ctx context.Context, vols []model.Volume) ([]model.Volume, error)
 	// CreateSnapshots takes all snapshots or none, of volumes in one of the statuses.
 	CreateSnapshots(ctx context.Context, snaps []model.Snapshot, from []model.VolumeStatus) ([]model.Snapshot, error)
+	// CreateGroupSnapshot takes snapshots of all volumes of a group, or none.
+	CreateGroupSnapshot(ctx context.Context, p model.GroupSnapshot) (model.GroupSnapshot, []model.Snapshot, error)
+	// DeleteGroupSnapshot has a group snapshot and its snapshots, which it returns, become deleting.
+	DeleteGroupSnapshot(ctx context.Context, id uuid.UUID) ([]model.Snapshot, error)
+	// CopyGroup makes a group from a group snapshot or another group, with its volumes, or nothing.
+	CopyGroup(ctx context.Context, g model.Group) (model.Group, []model.Volume, error)
+	// DeleteGroup has a group and its volumes, which it returns, become deleting.
+	DeleteGroup(ctx context.Context, id uuid.UUID, volumes bool) ([]model.Volume, error)
 	// MoveSnapshot changes the status if it is one of From, else ErrConflict.
 	MoveSnapshot(ctx context.Context, id uuid.UUID, m model.SnapshotMove) (model.Snapshot, error)
 	// DeleteSnapshotRow removes a snapshot that is deleting and tells whose it was; its home's
@@ -113,6 +121,9 @@ type Tx interface {
 	LockVolume(id uuid.UUID) (model.Volume, error)
 	// LockAttachment locks the attachment's volume and returns both rows, the volume with all its attachments.
 	LockAttachment(id uuid.UUID) (model.Attachment, model.Volume, error)
+	// GroupHome locks a group and returns the host that its volumes must live on, nil if there
+	// is none yet or they may live anywhere.
+	GroupHome(group uuid.UUID) (*string, error)
 	// SetHome gives the volume a home and a thin number there.
 	SetHome(id uuid.UUID, host string) (thin int64, err error)
 	SetVolumeStatus(id uuid.UUID, s model.VolumeStatus, a model.AttachStatus, reason *string) error

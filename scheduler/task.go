@@ -36,7 +36,8 @@ const (
 )
 
 // beginTask adds a task that is queued or running on a volume, whose row is locked and whose
-// image's is locked before it. What is set of the task is Kind, Status, Access, Args and who
+// image's is locked before it, and before both, if the task works on the volume itself, its
+// group ([Tx.GroupHome]). What is set of the task is Kind, Status, Access, Args and who
 // asked for it. A copy of what was written is read at the volume's home; of what never was,
 // by whoever has the image, or anybody if there is none.
 //
@@ -78,7 +79,14 @@ func (s *Service) beginSnapshotTask(t Tx, k model.Task, sn model.Snapshot) (mode
 // homeForTask is the home of a volume that a task works on itself, which it gets now if it
 // has none.
 func (s *Service) homeForTask(t Tx, v model.Volume) (string, error) {
-	home, err := s.home(t, v, "")
+	var together *string
+	if v.GroupID != nil && v.Home == nil {
+		var err error
+		if together, err = t.GroupHome(*v.GroupID); err != nil {
+			return "", err
+		}
+	}
+	home, err := s.home(t, v, together, "")
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}

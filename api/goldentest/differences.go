@@ -79,12 +79,6 @@ func notYet() []Difference {
 		missing("as 227", 230),
 		missing("as 227", span(233, 239)...),
 
-		// Groups.
-		unsupported("no groups", 241, 249, 255, 258),
-		unlike("as 241", []string{".group_types", ".groups", ".group_snapshots", ".consistencygroups"}, 240, 250, 251, 256, 263),
-		missing("as 241", 242, 252, 253, 254, 257, 259, 260, 261, 262),
-		missing("as 241", span(244, 247)...),
-
 		{Calls: calls(287), Status: 202, NotYet: true, Reason: "as 227: it is not backing up"},
 		unlike("as 227: the volume that was restored", []string{".volumes"}, 288),
 	}

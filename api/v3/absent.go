@@ -27,16 +27,6 @@ func absents() []absent {
 	return []absent{
 		{path: "backups", list: "backups", missing: "Backup %s could not be found.", what: "Backing up volumes",
 			read: "backup:get_all", write: "backup:create", count: true},
-		{path: "groups", min: 13, list: "groups", missing: "Group %s could not be found.", what: "Grouping volumes",
-			read: "group:get_all", write: "group:create"},
-		{path: "group_types", min: 11, list: "group_types", missing: "Group type %s could not be found.", what: "Grouping volumes",
-			read: "group:get_all", write: "group:group_types:create"},
-		{path: "group_snapshots", min: 14, list: "group_snapshots", missing: "GroupSnapshot %s could not be found.",
-			what: "Grouping volumes", read: "group:get_all_group_snapshots", write: "group:create_group_snapshot"},
-		{path: "consistencygroups", list: "consistencygroups", missing: "Group %s could not be found.", what: "Grouping volumes",
-			read: "group:get_all", write: "group:create"},
-		{path: "cgsnapshots", list: "cgsnapshots", missing: "GroupSnapshot %s could not be found.", what: "Grouping volumes",
-			read: "group:get_all_group_snapshots", write: "group:create_group_snapshot"},
 		{path: "clusters", min: 7, list: "clusters", missing: "Cluster %s could not be found.", what: "Clustering services",
 			read: "clusters:get_all", write: "clusters:update"},
 		{path: "os-snapshot-manage", list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
@@ -60,14 +50,8 @@ func (a *API) absentRoutes() []route {
 		}
 		item := a.absentItem(n)
 		switch n.path {
-		case "groups":
-			out = append(out, route{method: "POST", path: base + "/action", min: 14, h: a.absentCreate(n)})
 		case "backups":
 			out = append(out, route{method: "POST", path: base + "/import_record", h: a.absentCreate(n)})
-		case "consistencygroups":
-			out = append(out, route{method: "POST", path: base + "/create_from_src", h: a.absentCreate(n)})
-		case "group_types":
-			out = append(out, route{method: "GET", path: base + "/default", min: n.min, h: noDefaultGroupType})
 		}
 		for _, path := range []string{"/{id}", "/{id}/{sub}", "/{id}/{sub}/{key}"} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
@@ -131,8 +115,4 @@ func (a *API) absentCreate(n absent) handler {
 		}
 		return unsupported(n.what)
 	}
-}
-
-func noDefaultGroupType(*call) error {
-	return fault.NotFound("Default group type can not be found.")
 }

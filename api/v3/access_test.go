@@ -78,7 +78,7 @@ func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 		t.Fatal(err)
 	}
 	for name, body := range map[string]string{
-		"type": `{"name":"plain","extra_specs":{"multiattach":"<is> True"}}`, "private": `{"name":"private","os-volume-type-access:is_public":false}`,
+		"type": `{"name":"plain","extra_specs":{"multiattach":"<is> True"}}`, "private": `{"name":"private","os-volume-type-access:is_public":false,"extra_specs":{"replication_enabled":"<is> True"}}`,
 		"spare": `{"name":"spare","extra_specs":{"k":"v","a":"b"}}`,
 	} {
 		c.make(name, "admin@C", "/types", `{"volume_type":`+body+`}`, "volume_type")
@@ -96,6 +96,18 @@ func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	c.must("member@A", "POST", "/attachments/{attachment}/action", `{"os-complete":null}`)
 	transfer := c.make("transfer", "member@A", "/os-volume-transfer", `{"transfer":{"volume_id":"{given}"}}`, "transfer")
 	c.names["key"], _ = transfer["auth_key"].(string)
+	for name, specs := range map[string]string{
+		"group_type": `{"k":"v"}`, "spare_group_type": `{}`, "replicated": `{"group_replication_enabled":"<is> True"}`,
+	} {
+		c.make(name, "admin@C", "/group_types", `{"group_type":{"name":"`+name+`","group_specs":`+specs+`}}`, "group_type")
+	}
+	for name, kinds := range map[string][2]string{
+		"group": {"{group_type}", "__DEFAULT__"}, "spare_group": {"{group_type}", "__DEFAULT__"}, "mirror": {"{replicated}", "private"},
+	} {
+		c.make(name, "member@A", "/groups", `{"group":{"name":"`+name+`","group_type":"`+kinds[0]+`","volume_types":["`+kinds[1]+`"]}}`, "group")
+	}
+	c.must("member@A", "PUT", "/groups/{group}", `{"group":{"add_volumes":"{used}"}}`)
+	c.make("group_snapshot", "member@A", "/group_snapshots", `{"group_snapshot":{"group_id":"{group}"}}`, "group_snapshot")
 	return c
 }
 
@@ -278,7 +290,7 @@ func everybody(t *testing.T, table []access, newer bool) {
 			switch {
 			case rec.Code != want:
 				t.Errorf("%s by %s: %d, want %d: %s", row, who.name, rec.Code, want, rec.Body)
-			case want == http.StatusForbidden && !slices.ContainsFunc([]string{row.rule, "volume:get ", "not authorized"}, func(s string) bool {
+			case want == http.StatusForbidden && !slices.ContainsFunc([]string{row.rule, "volume:get ", "group:get ", "group:get_group_snapshot ", "not authorized"}, func(s string) bool {
 				return strings.Contains(rec.Body.String(), s)
 			}):
 				t.Errorf("%s by %s: %s does not name %s", row, who.name, rec.Body, row.rule)
@@ -297,7 +309,7 @@ func (c *cloud) rows() (text string) {
 	c.store.Do(func(s *v3test.Store) {
 		b, err := json.Marshal([]any{
 			s.VolumeRows, s.SnapshotRows, s.AttachmentRows, s.TypeRows, s.TypeAccessRows, s.EncryptionRows, s.DefaultRows, s.QoSRows,
-			s.TransferRows, s.NodeRows, s.MessageRows, s.MemberRows, s.QuotaRows, s.ClassRows,
+			s.TransferRows, s.GroupTypeRows, s.GroupRows, s.GroupSnapshotRows, s.NodeRows, s.MessageRows, s.MemberRows, s.QuotaRows, s.ClassRows,
 		})
 		if err != nil {
 			c.t.Fatal(err)

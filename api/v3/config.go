@@ -30,10 +30,11 @@ type Config struct {
 	Policy *policy.Enforcer
 	Log    *logrus.Entry
 
-	DefaultType string // default_volume_type; default "__DEFAULT__"
-	ForceUpload bool   // enable_force_upload: volumes in use may be uploaded
-	DefaultZone string // default_availability_zone; default "nova"
-	MaxLimit    int    // osapi_max_limit, rows of a page; default 1000
+	DefaultType      string // default_volume_type; default "__DEFAULT__"
+	DefaultGroupType string // default_group_type; "": none
+	ForceUpload      bool   // enable_force_upload: volumes in use may be uploaded
+	DefaultZone      string // default_availability_zone; default "nova"
+	MaxLimit         int    // osapi_max_limit, rows of a page; default 1000
 	// MaxBatch is the largest count of POST /volumes/batch; default 1000.
 	MaxBatch int
 	// ServiceDownTime after which a control plane replica counts as down; default 60 seconds.

@@ -47,8 +47,10 @@ type wanted struct {
 	metadata          model.StringMap
 	zone              string
 	kind              model.VolumeType
+	typed             bool // the request itself names the type
 	image             *model.Image
 	source            *source // of a copy
+	group             *model.Group
 }
 
 // createKeys are the keys of "volume" in create (3.53).
@@ -87,7 +89,11 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	if err != nil {
 		return w, err
 	}
+	w.typed = refs["volume_type"] != ""
 	if w.source, err = a.sourceOf(c, refs); err != nil {
+		return w, err
+	}
+	if w.group, err = a.groupOf(c, refs); err != nil {
 		return w, err
 	}
 	if w.source != nil && refs["volume_type"] == "" && w.source.kind != nil {
@@ -95,6 +101,11 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	}
 	if w.kind, err = a.wantedType(c, refs["volume_type"]); err != nil {
 		return w, err
+	}
+	if w.group != nil {
+		if refs["availability_zone"], err = w.enter(refs); err != nil {
+			return w, err
+		}
 	}
 	if w.image, err = a.wantedImage(c, refs["image"]); isMissing(err) {
 		return w, fault.BadRequest(badImage)
@@ -218,19 +229,23 @@ func refsOf(in *schema.Object) (map[string]string, error) {
 
 // wantedZone: the requested one must have a node, or be the default.
 func (a *API) wantedZone(c *call, zone string) (string, error) {
-	if zone == "" || zone == a.DefaultZone {
+	if zone == "" {
 		return a.DefaultZone, nil
 	}
+	known, err := a.hasZone(c, zone)
+	if err == nil && !known {
+		err = fault.BadRequest("Availability zone '%s' is invalid.", zone)
+	}
+	return zone, err
+}
+
+// hasZone tells whether a zone has a node, or is the default.
+func (a *API) hasZone(c *call, zone string) (bool, error) {
+	if zone == a.DefaultZone {
+		return true, nil
+	}
 	nodes, err := a.Store.Nodes(c.ctx())
-	if err != nil {
-		return "", err
-	}
-	for _, n := range nodes {
-		if n.AvailabilityZone == zone {
-			return zone, nil
-		}
-	}
-	return "", fault.BadRequest("Availability zone '%s' is invalid.", zone)
+	return slices.ContainsFunc(nodes, func(n model.Node) bool { return n.AvailabilityZone == zone }), err
 }
 
 const badImage = "Invalid image identifier or unable to access requested image."
@@ -315,6 +330,9 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 	} else {
 		made, err = a.Scheduler.Create(c.ctx(), vols, w.image)
 	}
+	if err != nil && w.group != nil {
+		err = groupRefused(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -339,6 +357,9 @@ func (a *API) row(c *call, w wanted, name *string) model.Volume {
 	}
 	if w.source != nil {
 		w.source.give(&v)
+	}
+	if w.group != nil {
+		v.GroupID = &w.group.ID
 	}
 	if w.image != nil {
 		id := w.image.ID

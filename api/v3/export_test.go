@@ -28,6 +28,12 @@ func (a *API) Routes() []Route {
 			one.Actions = slices.Sorted(maps.Keys(a.snapshotActions()))
 		case "/types/{id}/action":
 			one.Actions = []string{"addProjectAccess", "removeProjectAccess"}
+		case "/groups/{id}/action":
+			one.Actions = slices.Sorted(maps.Keys(a.groupActions()))
+		case "/groups/action":
+			one.Actions = []string{"create-from-src"}
+		case "/group_snapshots/{id}/action":
+			one.Actions = []string{"reset_status"}
 		case "/attachments/{id}/action":
 			one.Actions = []string{"os-complete"}
 		}

@@ -86,7 +86,7 @@ func says(text string) func(*httptest.ResponseRecorder) string {
 const m, adm = "member@A", "admin@A"
 
 // changes are those of cinder/api/openstack/rest_api_version_history.rst that show in what
-// is served. What backups, groups and migration change is tested with them.
+// is served. What backups and migration change is tested with them.
 func changes() []change {
 	nobody := uuid.NewString()
 	return []change{
@@ -105,18 +105,24 @@ func changes() []change {
 		{13, m, "GET", "/groups", "", status, "404", "200"},
 		{14, m, "GET", "/snapshots/{snapshot}", "", has("snapshot", "group_snapshot_id"), "no", "yes"},
 		{14, m, "GET", "/group_snapshots", "", status, "404", "200"},
+		{14, m, "GET", "/groups/{group}", "", has("group", "source_group_id"), "no", "yes"},
+		{14, m, "POST", "/groups/action", `{"create-from-src":{"source_group_id":"{group}"}}`, status, "404", "202"},
+		{6, m, "PUT", "/consistencygroups/{group}", `{"consistencygroup":{"name":""}}`, status, "400", "202"},
 		{15, m, "GET", "/volumes/{volume}/metadata", "", header("ETag"), "no", "yes"},
+		{19, adm, "POST", "/group_snapshots/{group_snapshot}/action", `{"reset_status":{"status":"error"}}`, status, "404", "202"},
+		{20, adm, "POST", "/groups/{group}/action", `{"reset_status":{"status":"error"}}`, status, "404", "202"},
 		{21, adm, "GET", "/volumes/{volume}", "", has("volume", "provider_id"), "no", "yes"},
 		{21, m, "GET", "/volumes/{volume}", "", has("volume", "provider_id"), "no", "no"},
-		{22, m, "GET", `/snapshots?metadata={"k":"none"}`, "", rowsOf("snapshots"), "1 rows", "0 rows"},
+		{22, m, "GET", `/snapshots?metadata={"k":"none"}`, "", rowsOf("snapshots"), "2 rows", "0 rows"},
 		{23, m, "DELETE", "/volumes/{single}?force=True", "", status, "202", "403"},
 		{24, adm, "POST", "/workers/cleanup", "{}", status, "404", "202"},
+		{25, m, "GET", "/groups/{group}?list_volume=true", "", has("group", "volumes"), "no", "yes"},
 		{26, adm, "PUT", "/os-services/failover", `{"host":"n1@vmthunder"}`, says("Unknown action"), "yes", "no"},
 		{27, m, "GET", "/attachments", "", status, "404", "200"},
 		{27, m, "POST", "/attachments", `{"attachment":{"volume_uuid":"{volume}"}}`, status, "404", "200"},
 		{28, adm, "GET", "/scheduler-stats/get_pools?name=none", "", rowsOf("pools"), "1 rows", "0 rows"},
+		{29, m, "GET", "/group_snapshots?limit=0", "", rowsOf("group_snapshots"), "1 rows", "0 rows"},
 		{30, m, "GET", "/snapshots?sort=name", "", status, "400", "200"},
-		{30, m, "GET", "/snapshots?sort=display_name", "", status, "200", "200"},
 		{31, m, "GET", "/volumes?user_id=x", "", status, "200", "400"},
 		{31, m, "GET", "/volumes?created_at=gt:2999-01-01", "", rowsOf("volumes"), "4 rows", "0 rows"},
 		{31, adm, "GET", "/scheduler-stats/get_pools?bogus=1", "", status, "200", "400"},
@@ -124,6 +130,8 @@ func changes() []change {
 		{33, m, "GET", "/resource_filters", "", status, "404", "200"},
 		{34, adm, "GET", "/volumes?status~=avail", "", rowsOf("volumes"), "0 rows", "2 rows"},
 		{36, m, "GET", "/volumes/summary", "", has("volume-summary", "metadata"), "no", "yes"},
+		{38, m, "GET", "/groups/{group}", "", has("group", "replication_status"), "no", "yes"},
+		{38, m, "POST", "/groups/{mirror}/action", `{"list_replication_targets":{}}`, status, "404", "200"},
 		{39, adm, "GET", "/limits?project_id=" + projects["C"], "", says(`"totalVolumesUsed":4`), "yes", "no"},
 		{40, m, "POST", "/volumes/{volume}/action", `{"revert":{"snapshot_id":"{snapshot}"}}`, status, "404", "202"},
 		{41, m, "GET", "/snapshots/{snapshot}", "", has("snapshot", "user_id"), "no", "yes"},
@@ -142,6 +150,8 @@ func changes() []change {
 		{55, m, "GET", "/volume-transfers/{transfer}", "", has("transfer", "no_snapshots"), "no", "yes"},
 		{57, m, "GET", "/volume-transfers/{transfer}", "", has("transfer", "source_project_id"), "no", "yes"},
 		{57, m, "GET", "/volume-transfers/{transfer}", "", has("transfer", "accepted"), "no", "yes"},
+		{58, adm, "GET", "/groups/{group}", "", has("group", "project_id"), "no", "yes"},
+		{58, adm, "GET", "/group_snapshots/{group_snapshot}", "", has("group_snapshot", "project_id"), "no", "yes"},
 		{59, m, "GET", "/volume-transfers?limit=1", "", rowsOf("transfers"), "0 rows", "1 rows"},
 		{61, adm, "GET", "/volumes/{volume}", "", has("volume", "cluster_name"), "no", "yes"},
 		{62, adm, "GET", "/default-types", "", status, "404", "200"},
@@ -158,10 +168,10 @@ func changes() []change {
 // silent microversions change nothing that is to be seen here, with the reason.
 func silent() map[int]string {
 	return map[int]string{
-		1: "upload to Glance", 6: "consistency groups", 8: "manageable things", 9: "backups", 16: "migration", 17: "clusters of manageable things",
-		18: "backups", 19: "group snapshots", 20: "groups", 25: "groups", 29: "group snapshots", 35: "all types are of the one backend",
-		37: "backups", 38: "groups", 43: "backups", 46: "images of Nova without data", 47: "backups", 50: "multiattach is of types at every version",
-		51: "backups", 56: "backups", 58: "groups", 60: "times are filters from 3.31 on", 64: "no volume is encrypted",
+		1: "upload to Glance", 8: "manageable things", 9: "backups", 16: "migration", 17: "clusters of manageable things",
+		18: "backups", 35: "all types are of the one backend",
+		37: "backups", 43: "backups", 46: "images of Nova without data", 47: "backups", 50: "multiattach is of types at every version",
+		51: "backups", 56: "backups", 60: "times are filters from 3.31 on", 64: "no volume is encrypted",
 		67: "the project is optional at every version", 69: "no target is shared",
 	}
 }

@@ -36,7 +36,8 @@ func (a *API) routes() []route {
 	var all []route
 	for _, noun := range []func() []route{
 		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
-		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.manageRoutes, a.operatorRoutes, a.absentRoutes,
+		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.manageRoutes, a.operatorRoutes,
+		a.groupTypeRoutes, a.groupRoutes, a.groupSnapshotRoutes, a.consistencyGroupRoutes, a.absentRoutes,
 	} {
 		all = append(all, noun()...)
 	}

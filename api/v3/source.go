@@ -2,6 +2,7 @@ package v3
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -20,7 +21,7 @@ type source struct {
 	imageMetadata    model.StringMap
 }
 
-// sourceOf finds the one source that a request names; nil is none. Of backups and groups
+// sourceOf finds the one source that a request names; nil is none. Of backups
 // there are none yet, so none is found.
 func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
 	var given []string
@@ -41,10 +42,6 @@ func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
 		return a.sourceVolume(c, refs["source_volid"])
 	case refs["backup_id"] != "" && c.mv >= 47:
 		return nil, fault.NotFound("Backup %s could not be found.", refs["backup_id"])
-	case refs["consistencygroup_id"] != "":
-		return nil, fault.NotFound("Group %s could not be found.", refs["consistencygroup_id"])
-	case refs["group_id"] != "" && c.mv >= 13:
-		return nil, fault.NotFound("Group %s could not be found.", refs["group_id"])
 	}
 	return nil, nil //nolint:nilnil // from an image, or blank
 }
@@ -112,4 +109,31 @@ func (s *source) refused(err error) error {
 		return fault.BadRequest(snapshotNotReady)
 	}
 	return fault.BadRequest(sourceNotReady)
+}
+
+// groupOf finds the group that a new volume is to be in; nil is none.
+func (a *API) groupOf(c *call, refs map[string]string) (*model.Group, error) {
+	ref := refs["consistencygroup_id"]
+	if c.mv >= 13 && refs["group_id"] != "" {
+		ref = refs["group_id"]
+	}
+	if ref == "" {
+		return nil, nil //nolint:nilnil // a volume of its own
+	}
+	g, err := a.groupByID(c, ref, "group:get")
+	return &g, err
+}
+
+// enter refuses a volume that its group does not take, and returns the group's zone.
+func (w *wanted) enter(refs map[string]string) (zone string, err error) {
+	if !w.typed {
+		return "", fault.InvalidInput("volume_type must be provided when creating a volume in a group.")
+	}
+	if !slices.Contains(w.group.VolumeTypes, w.kind.ID) {
+		return "", fault.InvalidInput("Invalid volume_type provided: %s (requested type must be supported by this group).", w.kind.ID)
+	}
+	if w.group.AvailabilityZone != nil {
+		return *w.group.AvailabilityZone, nil
+	}
+	return refs["availability_zone"], nil
 }

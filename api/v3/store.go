@@ -16,6 +16,7 @@ type Store interface {
 	TypeStore
 	QoSStore
 	TransferStore
+	GroupStore
 
 	// Volume returns one volume with its attachments; projectID "" sees all.
 	Volume(ctx context.Context, id uuid.UUID, projectID string) (model.Volume, error)
@@ -94,6 +95,8 @@ type Allocation = model.Allocation
 
 // Scheduler does what takes more than the database: it chooses nodes and talks to them.
 type Scheduler interface {
+	GroupScheduler
+
 	// Create makes all volumes or none. image is nil for blank ones. More than the
 	// project's quotas have room for are a *[model.QuotaError], and none is made.
 	Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)

@@ -92,6 +92,9 @@ type DesiredVolume struct {
 	// this one as it is now; 0: empty, when it is first needed. A volume that has the source's
 	// device stands still meanwhile. Without meaning once it is materialized.
 	SourceThin uint32 `json:"source_thin,omitempty"`
+	// Together: copies with the same are made at one moment, with all their sources standing
+	// still at once, or none of them is: when one fails, all do. "" is a copy by itself.
+	Together string `json:"together,omitempty"`
 	// Hosts that reach it over iSCSI. None: nothing is exported.
 	Hosts []Child `json:"hosts,omitempty"`
 	// Frozen: its device is only read. One with ThinID 0 has no thin device: it is the

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 )
 
 // StringMap is a jsonb column of strings; nil is written as {}.
@@ -108,4 +110,17 @@ func bytesOf(src any) ([]byte, error) {
 		return []byte(v), nil
 	}
 	return nil, fmt.Errorf("scan %T into a JSON column", src)
+}
+
+// IDs is an array of ids, read as json.
+type IDs []uuid.UUID
+
+// Scan implements sql.Scanner.
+func (ids *IDs) Scan(src any) error {
+	b, err := bytesOf(src)
+	if err != nil || b == nil {
+		*ids = IDs{}
+		return err
+	}
+	return json.Unmarshal(b, ids)
 }

@@ -41,6 +41,7 @@ type Snapshot struct {
 	ThinID          *int64         `db:"thin_id"`
 	SourceThin      *int64         `db:"source_thin"` // the volume's, at that moment
 	Materialized    bool           `db:"materialized"`
+	Together        *uuid.UUID     `db:"together"` // copies with the same are made at one moment
 	// What a volume made from it gets of the one it was taken from.
 	ImageID       *uuid.UUID `db:"image_id"`
 	VolumeTypeID  *uuid.UUID `db:"volume_type_id"`

@@ -83,6 +83,7 @@ type Volume struct {
 	ThinID           *int64        `db:"thin_id"`        // number in the home's pool
 	SourceThin       *int64        `db:"source_thin"`    // its thin device begins as a copy of this one; nil: empty
 	Materialized     bool          `db:"materialized"`   // the home has reported its thin device
+	Together         *uuid.UUID    `db:"together"`       // copies with the same are made at one moment
 	Error            *string       `db:"error"`          // why status is an error, for users
 	RequestID        string        `db:"request_id"`     // that made it, "" if that is not known
 	CreatedAt        time.Time     `db:"created_at"`

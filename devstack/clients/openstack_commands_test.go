@@ -198,7 +198,7 @@ func commandGroups() []group {
 			{words: "volume group create --name g gt __DEFAULT__"},
 			{words: "volume group show g"},
 			{words: "volume group set --name g2 g"},
-			{words: "volume group failover g2"},
+			{words: "volume group failover g2", fails: "not a replication group type", why: "the type of the group asks for no replication"},
 			{words: "volume group snapshot create --name gs g2"},
 			{words: "volume group snapshot show gs"},
 			{words: "volume group snapshot delete gs"},

@@ -59,7 +59,6 @@ func knownFailure(test string) (reason string, known bool) {
 	const admin = "tempest.api.volume.admin."
 	for prefix, why := range map[string]string{
 		admin + "test_volume_services.VolumesServicesTestJSON.test_get_service_by_volume_host_name": "a volume that was never attached has no host, by design",
-		admin + "test_group_type_specs.": notServed, admin + "test_group_types.": notServed, admin + "test_groups.": notServed,
 	} {
 		if strings.HasPrefix(test, prefix) {
 			return why, true
@@ -67,8 +66,6 @@ func knownFailure(test string) (reason string, known bool) {
 	}
 	return "", false
 }
-
-const notServed = "not served yet"
 
 // The same against the real Cinder, to compare with: what fails there is no fault of ours,
 // nor of this test.

@@ -94,7 +94,8 @@ type Agent struct {
 	ensured  map[string]string
 	gone     map[string]bool
 	copied   map[string]bool
-	changed  chan struct{} // closed and made anew whenever a group has finished a pass
+	failed   map[string]error // by what copies have together: why none of them could be made
+	changed  chan struct{}    // closed and made anew whenever a group has finished a pass
 	poolErr  error
 	poolUUID string
 
@@ -119,6 +120,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		ensured:   map[string]string{},
 		gone:      map[string]bool{},
 		copied:    map[string]bool{},
+		failed:    map[string]error{},
 		changed:   make(chan struct{}),
 		opened:    make(chan struct{}),
 		reportNow: make(chan struct{}, 1),
@@ -273,19 +275,21 @@ func (a *Agent) Take(doc model.Desired) error {
 	return nil
 }
 
-// forget drops what is remembered of images and volumes that the document doesn't speak of
+// forget drops what is remembered of images, volumes and copies that the document doesn't speak of
 // any more, so that the memory is bounded by the document. The caller holds the lock.
 func (a *Agent) forget(doc model.Desired) {
 	named := make(map[string]bool, len(doc.Images)+len(doc.Volumes))
+	together := map[string]bool{}
 	for _, i := range doc.Images {
 		named[i.ID] = true
 	}
 	for _, v := range doc.Volumes {
-		named[v.ID] = true
+		named[v.ID], together[v.Together] = true, true
 	}
 	for _, m := range []map[string]bool{a.gone, a.copied} {
 		maps.DeleteFunc(m, func(id string, _ bool) bool { return !named[id] })
 	}
+	maps.DeleteFunc(a.failed, func(moment string, _ error) bool { return !together[moment] })
 }
 
 // waiting returns the volumes of wait that are not yet what they should be.

@@ -24,7 +24,7 @@ func (g *group) execute(ctx context.Context, s stack.Step, pool string) error {
 
 func (g *group) do(ctx context.Context, s stack.Step, pool string) error {
 	d := g.a.d
-	if s.VolumeID != "" {
+	if s.VolumeID != "" && s.Op != stack.OpCopyThin { // which holds more than one
 		// A copy that is being taken of it holds its devices up.
 		unlock, err := g.a.still.Acquire(ctx, s.VolumeID)
 		if err != nil {

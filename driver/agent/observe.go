@@ -169,6 +169,9 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 	if g != nil {
 		err = g.volumeState(d.ID)
 	}
+	if failed := a.failedTogether(d.Together); failed != nil {
+		err = failed // of all of them at once, whoever found out
+	}
 	if err != nil {
 		o.Error = err.Error()
 	}

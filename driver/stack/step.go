@@ -55,6 +55,7 @@ type Step struct {
 	Number   string // major:minor of a session's disk
 	Thin     uint32
 	From     uint32
+	Together string // with which other copies
 	Sectors  uint64
 	Target   driver.Target
 	Local    []LocalThin

@@ -11,7 +11,7 @@ import (
 func (h Host) Volume(d model.DesiredVolume, a Actual) []Step {
 	var steps []Step
 	if d.State != model.Absent && d.SourceThin != 0 && !d.Materialized && !a.Copied[d.ID] {
-		steps = append(steps, Step{Op: OpCopyThin, VolumeID: d.ID, Thin: d.ThinID, From: d.SourceThin})
+		steps = append(steps, Step{Op: OpCopyThin, VolumeID: d.ID, Thin: d.ThinID, From: d.SourceThin, Together: d.Together})
 	}
 	switch {
 	case d.State == model.Present && d.Frozen:

@@ -142,6 +142,7 @@ func desiredVolume(home string, v *model.Volume) model.DesiredVolume {
 		d.ImageID = v.ImageID.String()
 	}
 	d.ThinID, d.SourceThin = thin(v.ThinID), thin(v.SourceThin)
+	together(&d, v.Together, v.Status == model.VolumeError)
 	if v.Status == model.VolumeDeleting {
 		d.State = model.Absent
 		return d
@@ -184,6 +185,7 @@ func desiredSnapshot(sn *model.Snapshot) model.DesiredVolume {
 	if sn.ImageID != nil {
 		d.ImageID = sn.ImageID.String()
 	}
+	together(&d, sn.Together, sn.Status == model.SnapshotError)
 	if sn.Status == model.SnapshotDeleting {
 		d.State = model.Absent
 	}
@@ -223,6 +225,18 @@ func bringUp(vs []model.DesiredVolume, k *model.Task) {
 		if vs[i].ID == k.VolumeID.String() && vs[i].State == model.Inactive && !k.Ended() {
 			vs[i].State = model.Present
 		}
+	}
+}
+
+// together names the moment of a copy. One that has failed is not asked for again: it would
+// be of another moment than those it belongs to.
+func together(d *model.DesiredVolume, with *uuid.UUID, failed bool) {
+	switch {
+	case with == nil || d.Materialized:
+	case failed:
+		d.SourceThin = 0
+	default:
+		d.Together = with.String()
 	}
 }
 

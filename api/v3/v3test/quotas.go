@@ -37,6 +37,11 @@ func (s *Store) usage(project string) map[string]int64 {
 			count(model.VolumeClaim(v.SizeGiB), v.VolumeTypeID)
 		}
 	}
+	for i := range s.GroupRows {
+		if s.GroupRows[i].ProjectID == project {
+			count(model.GroupClaim(), nil)
+		}
+	}
 	for _, sn := range s.SnapshotRows {
 		if sn.ProjectID == project {
 			count(model.SnapshotClaim(sn.SizeGiB), sn.VolumeTypeID)

@@ -90,7 +90,7 @@ func (s *Scheduler) Delete(_ context.Context, id uuid.UUID, o model.DeleteOption
 		return fmt.Errorf("volume %s has snapshots of others: %w", id, model.ErrConflict)
 	}
 	attached := slices.ContainsFunc(s.Store.AttachmentRows, func(a model.Attachment) bool { return a.VolumeID == id })
-	if attached || !o.Force && !v.Deletable() {
+	if attached || v.GroupID != nil || !o.Force && !v.Deletable() {
 		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
 	}
 	s.Store.VolumeRows = slices.DeleteFunc(s.Store.VolumeRows, func(v model.Volume) bool { return v.ID == id })

@@ -23,24 +23,27 @@ import (
 type Store struct {
 	mu sync.Mutex
 
-	VolumeRows     []model.Volume
-	SnapshotRows   []model.Snapshot
-	AttachmentRows []model.Attachment
-	TypeRows       []model.VolumeType
-	TypeAccessRows map[uuid.UUID][]string
-	EncryptionRows []model.Encryption
-	DefaultRows    []model.DefaultType
-	QoSRows        []model.QoS
-	TransferRows   []model.Transfer // open ones
-	NodeRows       []model.Node
-	ServiceRows    []model.Service
-	TaskRows       []model.Task
-	MessageRows    []model.Message
-	ImageRows      []model.Image
-	MemberRows     []model.Member
-	LimitRows      map[string]int64            // where nobody has set any
-	QuotaRows      map[string]map[string]int64 // by project
-	ClassRows      map[string]map[string]int64 // by quota class
+	VolumeRows        []model.Volume
+	SnapshotRows      []model.Snapshot
+	AttachmentRows    []model.Attachment
+	TypeRows          []model.VolumeType
+	TypeAccessRows    map[uuid.UUID][]string
+	EncryptionRows    []model.Encryption
+	DefaultRows       []model.DefaultType
+	QoSRows           []model.QoS
+	TransferRows      []model.Transfer // open ones
+	GroupTypeRows     []model.GroupType
+	GroupRows         []model.Group // without what is joined to them
+	GroupSnapshotRows []model.GroupSnapshot
+	NodeRows          []model.Node
+	ServiceRows       []model.Service
+	TaskRows          []model.Task
+	MessageRows       []model.Message
+	ImageRows         []model.Image
+	MemberRows        []model.Member
+	LimitRows         map[string]int64            // where nobody has set any
+	QuotaRows         map[string]map[string]int64 // by project
+	ClassRows         map[string]map[string]int64 // by quota class
 	// Err, if set, is what every method returns: model.ErrUnavailable for a database that is down.
 	Err error
 	// Clock gives each write its time, a microsecond later than the one before.
@@ -52,13 +55,18 @@ var (
 	_ v3.LegacyAttacher = (*Store)(nil)
 )
 
-// NewStore is an empty store with types __DEFAULT__ and no node.
+// NewStore is an empty store with the types that every one has and no node.
 func NewStore() *Store {
 	s := &Store{Clock: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), TypeAccessRows: map[uuid.UUID][]string{}, LimitRows: map[string]int64{},
 		QuotaRows: map[string]map[string]int64{}, ClassRows: map[string]map[string]int64{}}
 	description := "Default Volume Type"
 	s.TypeRows = []model.VolumeType{{
 		ID: uuid.New(), Name: "__DEFAULT__", Description: &description, IsPublic: true, ExtraSpecs: model.StringMap{}, CreatedAt: s.tick(),
+	}}
+	legacy := "Default group type for migrating cgsnapshot"
+	s.GroupTypeRows = []model.GroupType{{
+		ID: uuid.New(), Name: model.LegacyGroupType, Description: &legacy, IsPublic: true,
+		Specs: model.StringMap{"consistent_group_snapshot_enabled": "<is> True"}, CreatedAt: s.tick(),
 	}}
 	return s
 }
@@ -150,10 +158,8 @@ func (s *Store) ListVolumes(_ context.Context, q model.ListQuery) ([]model.Volum
 	}
 	out, err := list(rows, q, volumeFields)
 	for i := range out {
-		v := &out[i]
-		v.PreviousStatus, v.ThinID, v.SourceThin, v.Materialized, v.RequestID, v.LaunchedAt = nil, nil, nil, false, "", nil
 		if !q.Detail {
-			v.Attachments = nil
+			out[i].Attachments = nil
 		}
 	}
 	return out, err

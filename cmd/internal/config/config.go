@@ -41,6 +41,7 @@ type Config struct {
 	NewDefaults        bool
 	AuthStrategy       string
 	DefaultType        string
+	DefaultGroupType   string
 	ForceUpload        bool
 	BackendName        string
 	AvailabilityZone   string

@@ -186,7 +186,8 @@ func restHandler(
 	}
 	volumes := v3.Config{
 		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Policy: rules, Log: log,
-		ForceUpload: c.ForceUpload, DefaultType: c.DefaultType, DefaultZone: c.AvailabilityZone, MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
+		ForceUpload: c.ForceUpload, DefaultType: c.DefaultType, DefaultGroupType: c.DefaultGroupType, DefaultZone: c.AvailabilityZone,
+		MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
 		Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
 	}
 	if compute != nil {

@@ -53,6 +53,12 @@ func newRestSite(t *testing.T) *restSite {
 	s.make("snapshot", "/snapshots", "snapshot", `{"snapshot":{"volume_id":"{volume}"}}`)
 	s.make("attachment", "/attachments", "attachment", `{"attachment":{"volume_uuid":"{used}"}}`)
 	s.make("transfer", "/os-volume-transfer", "transfer", `{"transfer":{"volume_id":"{given}"}}`)
+	s.make("group_type", "/group_types", "group_type", `{"group_type":{"name":"gt","group_specs":{"k":"v"}}}`)
+	for _, name := range []string{"group", "spare_group", "mirror"} {
+		s.make(name, "/groups", "group", `{"group":{"group_type":"{group_type}","volume_types":["{type}"]}}`)
+	}
+	s.make("member", "/volumes", "volume", `{"volume":{"size":1,"volume_type":"{type}","group_id":"{group}"}}`)
+	s.make("group_snapshot", "/group_snapshots", "group_snapshot", `{"group_snapshot":{"group_id":"{group}"}}`)
 	return s
 }
 
@@ -184,13 +190,14 @@ func TestHostileQueries(t *testing.T) {
 	}
 	keys := []string{
 		"limit", "offset", "marker", "sort", "sort_key", "sort_dir", "all_tenants", "with_count", "name", "name~", "status", "metadata", "metadata~",
-		"glance_metadata", "bootable", "size", "size~", "created_at", "updated_at", "consumes_quota", "group_id", "id", "host", "is_public",
+		"glance_metadata", "bootable", "size", "size~", "created_at", "updated_at", "consumes_quota", "group_id", "group_type_id", "list_volume", "id", "host", "is_public",
 		"extra_specs", "volume_id", "instance_id", "resource_uuid", "project_id", "usage", "detail", "volume_type", "%00", "%ff", "a[b]",
 		"migration_status", "availability_zone", "user_id", "volume_type_id", "snapshot_id", "source_volid", "multiattach", "description~",
 	}
 	for _, path := range []string{
 		"/volumes", "/volumes/detail", "/volumes/summary", "/snapshots/detail", "/attachments/detail", "/types", "/qos-specs", "/messages",
-		"/os-volume-transfer/detail", "/volume-transfers/detail", "/backups/detail", "/groups/detail", "/limits", "/os-services", "/os-hosts",
+		"/os-volume-transfer/detail", "/volume-transfers/detail", "/backups/detail", "/groups/detail", "/group_types", "/group_snapshots/detail",
+		"/consistencygroups/detail", "/cgsnapshots", "/limits", "/os-services", "/os-hosts",
 		"/scheduler-stats/get_pools", "/resource_filters", "/os-quota-sets/{project}", "/qos-specs/{qos}/associate",
 	} {
 		for _, key := range keys {
@@ -211,7 +218,7 @@ func TestHostilePaths(t *testing.T) {
 			"/volumes/*", "/volumes/*/metadata", "/volumes/{volume}/metadata/*", "/volumes/{volume}/encryption/*", "/snapshots/*", "/attachments/*",
 			"/types/*", "/types/{type}/extra_specs/*", "/types/{type}/encryption/*", "/qos-specs/*", "/messages/*", "/os-volume-transfer/*",
 			"/os-quota-sets/*", "/os-quota-class-sets/*", "/default-types/*", "/os-hosts/*", "/capabilities/*", "/extensions/*", "/backups/*",
-			"/os-services/*", "/vmthunder/images/*/tree",
+			"/groups/*", "/group_types/*", "/group_types/{group_type}/group_specs/*", "/group_snapshots/*", "/consistencygroups/*", "/os-services/*", "/vmthunder/images/*/tree",
 		} {
 			for _, method := range []string{"GET", "PUT", "DELETE"} {
 				body := map[bool]string{true: `{"meta":{"a":"b"}}`}[method == "PUT"]

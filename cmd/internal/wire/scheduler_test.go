@@ -43,15 +43,16 @@ type site struct {
 
 // simAgent is a node without a kernel: what its document says stands.
 type simAgent struct {
-	host string
-	doc  model.Desired
-	boot string
-	down bool
-	busy map[string]bool // volumes that something holds open
-	lost map[string]bool // images whose parent is out of reach
-	pool string
-	thin map[uint32]bool  // thin devices in its pool
-	ends map[uint32]int64 // bytes up to which they have data
+	host     string
+	doc      model.Desired
+	boot     string
+	down     bool
+	busy     map[string]bool // volumes that something holds open
+	lost     map[string]bool // images whose parent is out of reach
+	pool     string
+	thin     map[uint32]bool  // thin devices in its pool
+	ends     map[uint32]int64 // bytes up to which they have data
+	noCopies bool             // none can be made
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
@@ -130,6 +131,7 @@ func (s *site) thins(a *simAgent) {
 			if d.State == model.Present {
 				a.thin[d.ThinID] = true
 			}
+		case a.noCopies:
 		case !a.thin[d.SourceThin]:
 			s.t.Errorf("%s: %s is to be a copy of thin device %d, which is not there", a.host, d.ID, d.SourceThin)
 		default:
@@ -171,6 +173,8 @@ func (s *site) observe(a *simAgent) model.Observed {
 			v.State, v.Error = model.DeviceBuilding, "in use"
 		case d.State == model.Absent:
 			v = model.ObservedVolume{ID: d.ID, State: model.DeviceAbsent}
+		case d.State == model.Inactive && d.SourceThin != 0 && a.noCopies && !a.thin[d.ThinID]:
+			v = model.ObservedVolume{ID: d.ID, State: model.DeviceError, Error: "no copies"}
 		case d.State == model.Inactive:
 			v = model.ObservedVolume{ID: d.ID, State: model.DeviceInactive, Materialized: d.Materialized || a.thin[d.ThinID]}
 		}
