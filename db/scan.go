@@ -7,14 +7,13 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// volumeFields are what the columns of volumeColumns are read into, in their order.
-func volumeFields(v *model.Volume) []any {
+// shownFields are what shownColumns are read into, in their order.
+func shownFields(v *model.Volume) []any {
 	return []any{
-		&v.ID, &v.ProjectID, &v.UserID, &v.Name, &v.Description, &v.SizeGiB, &v.Status, &v.PreviousStatus,
-		&v.AttachStatus, &v.MigrationStatus, &v.AvailabilityZone, &v.VolumeTypeID, &v.VolumeType, &v.Bootable,
-		&v.Multiattach, &v.ReadOnly, &v.ConsumesQuota, &v.ImageID, &v.SnapshotID, &v.SourceVolID, &v.GroupID,
-		&v.EncryptionKeyID, &v.Metadata, &v.AdminMetadata, &v.ImageMetadata, &v.Home, &v.ThinID, &v.SourceThin, &v.Materialized, &v.Together, &v.Error,
-		&v.RequestID, &v.CreatedAt, &v.UpdatedAt, &v.LaunchedAt,
+		&v.ID, &v.ProjectID, &v.UserID, &v.Name, &v.Description, &v.SizeGiB, &v.Status, &v.AttachStatus,
+		&v.MigrationStatus, &v.AvailabilityZone, &v.VolumeTypeID, &v.VolumeType, &v.Bootable, &v.Multiattach, &v.ReadOnly,
+		&v.ConsumesQuota, &v.ImageID, &v.SnapshotID, &v.SourceVolID, &v.GroupID, &v.EncryptionKeyID, &v.Metadata, &v.AdminMetadata,
+		&v.ImageMetadata, &v.Home, &v.Error, &v.CreatedAt, &v.UpdatedAt,
 	}
 }
 
@@ -32,7 +31,7 @@ func (s *Store) read(ctx context.Context, dst any, query string, args ...any) er
 	}
 	defer rows.Close()
 	var v model.Volume
-	fields := volumeFields(&v) // once for all rows
+	fields := shownFields(&v) // once for all rows
 	for rows.Next() {
 		v = model.Volume{}
 		if err := rows.Scan(fields...); err != nil {

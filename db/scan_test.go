@@ -9,14 +9,14 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Each column of a volume is read into the field that is named after it.
-func TestVolumeFieldsAreInOrder(t *testing.T) {
+// Each column of a list of volumes is read into the field that is named after it.
+func TestShownFieldsAreInOrder(t *testing.T) {
 	var v model.Volume
 	var names []string
-	for column := range strings.SplitSeq(volumeColumns, ",") {
+	for column := range strings.SplitSeq(shownColumns, ",") {
 		names = append(names, regexp.MustCompile(`\w+$`).FindString(strings.TrimSpace(column)))
 	}
-	fields := volumeFields(&v)
+	fields := shownFields(&v)
 	if len(fields) != len(names) {
 		t.Fatalf("%d fields for %d columns", len(fields), len(names))
 	}

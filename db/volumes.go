@@ -12,18 +12,22 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-const volumeColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.previous_status,
-	v.attach_status, v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable,
-	v.multiattach, v.readonly, v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id,
-	v.encryption_key_id, v.metadata, v.admin_metadata, v.image_metadata, v.home, v.thin_id, v.source_thin, v.materialized, v.together, v.error,
-	v.request_id, v.created_at, v.updated_at, v.launched_at`
+// shownColumns are what lists read: all that the API shows.
+const shownColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.attach_status,
+	v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable, v.multiattach, v.readonly,
+	v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.metadata, v.admin_metadata,
+	v.image_metadata, v.home, v.error, v.created_at, v.updated_at`
+
+// volumeColumns are all.
+const volumeColumns = shownColumns + `, v.previous_status, v.thin_id, v.source_thin, v.materialized, v.together, v.request_id,
+	v.launched_at`
 
 const volumeFrom = ` FROM volumes v LEFT JOIN volume_types t ON t.id = v.volume_type_id`
 
 // volumes lists by the API's names of fields.
 func volumes() lister {
 	return lister{
-		selects: volumeColumns, from: volumeFrom, id: "v.id", project: "v.project_id",
+		selects: shownColumns, from: volumeFrom, id: "v.id", project: "v.project_id",
 		columns: map[string]column{
 			"id":                  {sql: "v.id", kind: id},
 			"project_id":          {sql: "v.project_id"},
@@ -100,7 +104,9 @@ func one[T any](of []T, err error, noun string, id any) (T, error) {
 	return of[0], nil
 }
 
-// ListVolumes returns a page of volumes, with attachments if q.Detail.
+// ListVolumes returns a page of volumes, with attachments if q.Detail. What users are not
+// shown, thin devices and the like, is left zero: a list has a thousand rows, and reading
+// them is what it costs.
 func (s *Store) ListVolumes(ctx context.Context, q model.ListQuery) ([]model.Volume, error) {
 	var vs []model.Volume
 	if err := s.rows(ctx, &vs, volumes(), q); err != nil {

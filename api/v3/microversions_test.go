@@ -123,6 +123,7 @@ func changes() []change {
 		{28, adm, "GET", "/scheduler-stats/get_pools?name=none", "", rowsOf("pools"), "1 rows", "0 rows"},
 		{29, m, "GET", "/group_snapshots?limit=0", "", rowsOf("group_snapshots"), "1 rows", "0 rows"},
 		{30, m, "GET", "/snapshots?sort=name", "", status, "400", "200"},
+		{30, m, "GET", "/snapshots?sort=display_name", "", status, "200", "200"},
 		{31, m, "GET", "/volumes?user_id=x", "", status, "200", "400"},
 		{31, m, "GET", "/volumes?created_at=gt:2999-01-01", "", rowsOf("volumes"), "4 rows", "0 rows"},
 		{31, adm, "GET", "/scheduler-stats/get_pools?bogus=1", "", status, "200", "400"},

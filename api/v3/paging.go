@@ -91,11 +91,11 @@ func sorting(q url.Values, columns []string) ([]model.SortKey, error) {
 
 func sortKey(column, dir string, columns []string) (model.SortKey, error) {
 	column = strings.TrimSpace(column)
-	if column == "display_name" {
-		column = "name"
-	}
 	if !slices.Contains(columns, column) {
 		return model.SortKey{}, fault.InvalidInput("Invalid sort key")
+	}
+	if column == "display_name" {
+		column = "name"
 	}
 	switch dir {
 	case "", "desc":

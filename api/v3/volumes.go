@@ -115,7 +115,7 @@ func volumeColumns() map[string]string {
 
 // volumeSorts are the keys that volumes can be ordered by.
 func volumeSorts() []string {
-	return []string{"id", "name", "status", "size", "created_at", "updated_at", "launched_at", "availability_zone",
+	return []string{"id", "name", "display_name", "status", "size", "created_at", "updated_at", "launched_at", "availability_zone",
 		"bootable", "attach_status", "volume_type_id", "project_id", "user_id", "description", "host", "snapshot_id", "source_volid"}
 }
 

@@ -158,8 +158,10 @@ func (s *Store) ListVolumes(_ context.Context, q model.ListQuery) ([]model.Volum
 	}
 	out, err := list(rows, q, volumeFields)
 	for i := range out {
+		v := &out[i]
+		v.PreviousStatus, v.ThinID, v.SourceThin, v.Materialized, v.RequestID, v.LaunchedAt = nil, nil, nil, false, "", nil
 		if !q.Detail {
-			out[i].Attachments = nil
+			v.Attachments = nil
 		}
 	}
 	return out, err
