@@ -15,7 +15,6 @@ import (
 	"github.com/vmthunder/vmthunder/api/keystone"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
 	"github.com/vmthunder/vmthunder/api/v3/v3test"
-	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -54,7 +53,7 @@ func goldenWorld(t *testing.T) http.Handler {
 				SizeBytes: 1 << 20, VirtualBytes: 1 << 20, Checksum: "b6d81b360a5672d80c27430f39153e2c",
 				Properties: model.StringMap{"hw_disk_bus": "virtio"},
 			}}},
-			DefaultType: "deftype", Driver: view.Driver{Version: "3.0.0"}, Now: func() time.Time { return now },
+			DefaultType: "deftype", Backend: model.Backend{Version: "3.0.0"}, Now: func() time.Time { return now },
 		},
 	})
 	if err != nil {

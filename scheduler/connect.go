@@ -226,8 +226,8 @@ func (s *Service) full(n model.Node, v model.Volume) string {
 	switch {
 	case n.PoolState != "rw":
 		return fmt.Sprintf("the pool of node %s is %s", n.Host, n.PoolState)
-	case n.PoolFree*100 < n.PoolTotal*int64(s.opt.ReservedPercent):
-		return fmt.Sprintf("the pool of node %s is full: %d of %d MiB free, %d %% are reserved", n.Host, n.PoolFree>>20, n.PoolTotal>>20, s.opt.ReservedPercent)
+	case n.PoolFree*100 < n.PoolTotal*int64(s.opt.Backend.ReservedPercentage):
+		return fmt.Sprintf("the pool of node %s is full: %d of %d MiB free, %d %% are reserved", n.Host, n.PoolFree>>20, n.PoolTotal>>20, s.opt.Backend.ReservedPercentage)
 	case v.ImageID == nil && v.Bytes() > n.PoolTotal:
 		return fmt.Sprintf("the pool of node %s has %d MiB, volume %s wants %d", n.Host, n.PoolTotal>>20, v.ID, v.Bytes()>>20)
 	}

@@ -11,9 +11,10 @@ import (
 // rows: its home is the first host that asks for it. With an image, its import is
 // started if it is not here.
 //
-// Volumes that no node could ever hold get status error with a message, as Cinder's
-// scheduler does ("No valid backend was found").
-func (s *Service) Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error) {
+// Volumes that no node could ever hold, or that are to be of a kind no node is of, get status
+// error with a message, as Cinder's scheduler does ("No valid backend was found"). specs are
+// the extra specs of the volumes' type.
+func (s *Service) Create(ctx context.Context, vols []model.Volume, specs model.StringMap, image *model.Image) ([]model.Volume, error) {
 	nodes, err := s.room(ctx, false)
 	if err != nil {
 		return nil, err
@@ -28,13 +29,13 @@ func (s *Service) Create(ctx context.Context, vols []model.Volume, image *model.
 	fresh, waiting := false, false
 	for i := range made {
 		waiting = waiting || made[i].Status == model.VolumeDownloading
-		reason := nodes.unplaceable(&made[i], image != nil)
+		reason := nodes.unplaceable(&made[i], specs, image != nil)
 		if reason != "" && !fresh {
 			fresh = true
 			if nodes, err = s.room(ctx, true); err != nil {
 				return nil, err
 			}
-			reason = nodes.unplaceable(&made[i], image != nil)
+			reason = nodes.unplaceable(&made[i], specs, image != nil)
 		}
 		if reason == "" {
 			continue

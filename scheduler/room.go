@@ -13,9 +13,10 @@ import (
 type room struct {
 	compute, origins int
 	largest          map[string]int64 // pool, in bytes, by availability zone
+	pools            []model.Capabilities
 }
 
-func roomOf(nodes []model.Node) room {
+func roomOf(b model.Backend, nodes []model.Node) room {
 	r := room{largest: map[string]int64{}}
 	for _, n := range nodes {
 		if !n.Alive || !n.Enabled {
@@ -26,6 +27,7 @@ func roomOf(nodes []model.Node) room {
 		}
 		if n.Compute {
 			r.compute++
+			r.pools = append(r.pools, b.Capabilities(&n))
 			r.largest[n.AvailabilityZone] = max(r.largest[n.AvailabilityZone], n.PoolTotal)
 		}
 	}
@@ -33,7 +35,7 @@ func roomOf(nodes []model.Node) room {
 }
 
 // unplaceable says why no node could hold the volume, "" if one could.
-func (r room) unplaceable(v *model.Volume, image bool) string {
+func (r room) unplaceable(v *model.Volume, specs model.StringMap, image bool) string {
 	largest, zone := r.largest[v.AvailabilityZone]
 	switch {
 	case r.compute == 0:
@@ -48,7 +50,20 @@ func (r room) unplaceable(v *model.Volume, image bool) string {
 	case image && v.Bytes() > 100*largest:
 		return fmt.Sprintf("%d GiB are more than a hundred times the largest pool (%d GiB)", v.SizeGiB, largest>>30)
 	}
-	return ""
+	return r.lack(specs)
+}
+
+// lack says what no pool fulfils of a type's extra specs, "" if one fulfils all.
+func (r room) lack(specs model.StringMap) (why string) {
+	if len(specs) == 0 {
+		return ""
+	}
+	for _, p := range r.pools {
+		if why = p.Lacks(specs); why == "" {
+			return ""
+		}
+	}
+	return "no node's pool is as the volume type wants it: " + why
 }
 
 // roomAge is how old a look at the nodes may be that lets a volume be made. Nodes are
@@ -94,7 +109,7 @@ func (s *Service) room(ctx context.Context, fresh bool) (room, error) {
 		s.lookout.put(nil, time.Time{})
 		return room{}, err
 	}
-	r := roomOf(nodes)
+	r := roomOf(s.opt.Backend, nodes)
 	s.lookout.put(&r, s.opt.Now())
 	return r, nil
 }

@@ -21,23 +21,27 @@ func TestUnplaceable(t *testing.T) {
 		nodes []model.Node
 		gib   int
 		image bool
+		specs model.StringMap
 		want  string // "": it has room
 	}{
-		{"room", []model.Node{node(same)}, 10, false, ""},
-		{"no node", nil, 1, false, "no node is alive"},
-		{"dead", []model.Node{node(func(n *model.Node) { n.Alive = false })}, 1, false, "no node is alive"},
-		{"disabled", []model.Node{node(func(n *model.Node) { n.Enabled = false })}, 1, false, "no node is alive"},
-		{"an origin holds no volumes", []model.Node{origin}, 1, false, "no node is alive"},
-		{"no origin", []model.Node{node(same)}, 1, true, "no origin node"},
-		{"origin", []model.Node{node(same), origin}, 1, true, ""},
-		{"another zone", []model.Node{node(func(n *model.Node) { n.AvailabilityZone = "west" })}, 1, false, "zone nova"},
-		{"a zone with a pool of no size", []model.Node{node(func(n *model.Node) { n.PoolTotal = 0 })}, 1, false, "largest pool (0 GiB)"},
-		{"larger than the largest", []model.Node{node(same), node(func(n *model.Node) { n.PoolTotal = 20 << 30 })}, 21, false, "largest pool (20 GiB)"},
-		{"an image takes what is written", []model.Node{node(same), origin}, 1000, true, ""},
-		{"within reason", []model.Node{node(same), origin}, 1001, true, "hundred times"},
+		{"room", []model.Node{node(same)}, 10, false, nil, ""},
+		{"no node", nil, 1, false, nil, "no node is alive"},
+		{"dead", []model.Node{node(func(n *model.Node) { n.Alive = false })}, 1, false, nil, "no node is alive"},
+		{"disabled", []model.Node{node(func(n *model.Node) { n.Enabled = false })}, 1, false, nil, "no node is alive"},
+		{"an origin holds no volumes", []model.Node{origin}, 1, false, nil, "no node is alive"},
+		{"no origin", []model.Node{node(same)}, 1, true, nil, "no origin node"},
+		{"origin", []model.Node{node(same), origin}, 1, true, nil, ""},
+		{"another zone", []model.Node{node(func(n *model.Node) { n.AvailabilityZone = "west" })}, 1, false, nil, "zone nova"},
+		{"a zone with a pool of no size", []model.Node{node(func(n *model.Node) { n.PoolTotal = 0 })}, 1, false, nil, "largest pool (0 GiB)"},
+		{"larger than the largest", []model.Node{node(same), node(func(n *model.Node) { n.PoolTotal = 20 << 30 })}, 21, false, nil, "largest pool (20 GiB)"},
+		{"an image takes what is written", []model.Node{node(same), origin}, 1000, true, nil, ""},
+		{"of this kind", []model.Node{node(same)}, 1, false, model.StringMap{"volume_backend_name": "b", "multiattach": "<is> True"}, ""},
+		{"of another kind", []model.Node{node(same)}, 1, false, model.StringMap{"storage_protocol": "FC"}, "as the volume type wants it: storage_protocol=FC"},
+		{"one of two is enough", []model.Node{node(same), node(func(n *model.Node) { n.PoolTotal = 20 << 30 })}, 1, false, model.StringMap{"total_capacity_gb": ">= 15"}, ""},
+		{"within reason", []model.Node{node(same), origin}, 1001, true, nil, "hundred times"},
 	} {
 		v := model.Volume{SizeGiB: x.gib, AvailabilityZone: "nova", Status: model.VolumeDownloading}
-		got := roomOf(x.nodes).unplaceable(&v, x.image)
+		got := roomOf(model.Backend{Name: "b"}, x.nodes).unplaceable(&v, x.specs, x.image)
 		if x.want == "" && got != "" || !strings.Contains(got, x.want) {
 			t.Errorf("%s: %q, want %q", x.name, got, x.want)
 		}
@@ -50,7 +54,7 @@ func TestLookout(t *testing.T) {
 	if l.recent(now) != nil {
 		t.Error("something was seen before anybody looked")
 	}
-	r := roomOf(nil)
+	r := roomOf(model.Backend{}, nil)
 	l.put(&r, now)
 	if l.recent(now.Add(roomAge-1)) != &r {
 		t.Error("what was seen just now is looked for again")

@@ -39,12 +39,11 @@ type Options struct {
 	ImageIdle time.Duration
 	// AttachTimeout bounds the wait for a device.
 	AttachTimeout time.Duration
-	// ReservedPercent of a pool that is kept free of new volumes.
-	ReservedPercent int
-	Now             func() time.Time
-	NewSecret       func() string // CHAP secrets, 16 letters
-	Instances       Instances     // nil: nobody is told
-	Images          Images        // nil: what an upload that failed has left stays
+	Backend       model.Backend
+	Now           func() time.Time
+	NewSecret     func() string // CHAP secrets, 16 letters
+	Instances     Instances     // nil: nobody is told
+	Images        Images        // nil: what an upload that failed has left stays
 }
 
 func (o *Options) defaults() {

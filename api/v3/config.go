@@ -10,7 +10,6 @@ import (
 
 	"github.com/vmthunder/vmthunder/api/keystone"
 	"github.com/vmthunder/vmthunder/api/policy"
-	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
@@ -39,7 +38,7 @@ type Config struct {
 	MaxBatch int
 	// ServiceDownTime after which a control plane replica counts as down; default 60 seconds.
 	ServiceDownTime time.Duration
-	Driver          view.Driver // as pools and capabilities show it; BackendName default Backend
+	Backend         model.Backend // as pools and capabilities show it; Name default Backend
 	Now             func() time.Time
 }
 
@@ -72,11 +71,11 @@ func (c *Config) defaults() error {
 	if c.ServiceDownTime <= 0 {
 		c.ServiceDownTime = time.Minute
 	}
-	if c.Driver.BackendName == "" {
-		c.Driver.BackendName = Backend
+	if c.Backend.Name == "" {
+		c.Backend.Name = Backend
 	}
-	if c.Driver.Version == "" {
-		c.Driver.Version = "0"
+	if c.Backend.Version == "" {
+		c.Backend.Version = "0"
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -328,7 +328,7 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 		made, err = a.Scheduler.Copy(c.ctx(), vols)
 		err = w.source.refused(err)
 	} else {
-		made, err = a.Scheduler.Create(c.ctx(), vols, w.image)
+		made, err = a.Scheduler.Create(c.ctx(), vols, w.kind.ExtraSpecs, w.image)
 	}
 	if err != nil && w.group != nil {
 		err = groupRefused(err)

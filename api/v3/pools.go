@@ -47,7 +47,7 @@ func (a *API) listPools(c *call) error {
 			continue
 		}
 		x := allocated[n.Host]
-		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Driver, detail, a.Now()))
+		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Backend, detail, a.Now()))
 	}
 	return c.json(http.StatusOK, view.Object{"pools": rows})
 }
@@ -64,5 +64,5 @@ func (a *API) showCapabilities(c *call) error {
 	if !ok || !slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
 		return fault.NotFound("Can't find service: %s", c.vars["host"])
 	}
-	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Driver))
+	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Backend))
 }

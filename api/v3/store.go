@@ -99,7 +99,7 @@ type Scheduler interface {
 
 	// Create makes all volumes or none. image is nil for blank ones. More than the
 	// project's quotas have room for are a *[model.QuotaError], and none is made.
-	Create(ctx context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error)
+	Create(ctx context.Context, vols []model.Volume, specs model.StringMap, image *model.Image) ([]model.Volume, error)
 	// Delete moves the volume to deleting (guarded; force skips the guard on status,
 	// never that on attachments) and returns; the rest goes on behind.
 	Delete(ctx context.Context, id uuid.UUID, o model.DeleteOptions) error

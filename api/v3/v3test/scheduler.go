@@ -38,7 +38,7 @@ func (s *Scheduler) called(what string, id any) {
 func (s *Scheduler) Healthy(context.Context) error { return s.BusErr }
 
 // Create implements v3.Scheduler.
-func (s *Scheduler) Create(_ context.Context, vols []model.Volume, image *model.Image) ([]model.Volume, error) {
+func (s *Scheduler) Create(_ context.Context, vols []model.Volume, _ model.StringMap, image *model.Image) ([]model.Volume, error) {
 	unlock, err := s.Store.lock()
 	defer unlock()
 	s.called("create", len(vols))

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -60,18 +61,8 @@ func (c Context) HostTotal(host string, volumes int, gib int64) Object {
 	}}}}
 }
 
-// StorageProtocol: a volume is a local device on its home node, and reached by iSCSI elsewhere.
-const StorageProtocol = "iSCSI"
-
-// Driver is what pools and capabilities say of this service.
-type Driver struct {
-	BackendName        string // volume_backend_name, which extra specs of types are matched with
-	Version            string
-	ReservedPercentage int // of a pool, kept free of new volumes
-}
-
 // Pool of a node as /scheduler-stats/get_pools shows it; capacities in GiB.
-func (c Context) Pool(n *model.Node, volumes int, gib int64, d Driver, detail bool, now time.Time) Object {
+func (c Context) Pool(n *model.Node, volumes int, gib int64, b model.Backend, detail bool, now time.Time) Object {
 	o := Object{"name": PoolName(n.Host)}
 	if !detail {
 		return o
@@ -80,27 +71,21 @@ func (c Context) Pool(n *model.Node, volumes int, gib int64, d Driver, detail bo
 	if n.LastSeen != nil {
 		seen = *n.LastSeen
 	}
-	o["capabilities"] = Object{
-		"pool_name": backend, "volume_backend_name": d.BackendName, "vendor_name": "VMThunder",
-		"driver_version": d.Version, "storage_protocol": StorageProtocol, "timestamp": Time(seen),
-		"total_capacity_gb": gigabytes(n.PoolTotal), "free_capacity_gb": gigabytes(n.PoolFree),
-		"allocated_capacity_gb": gib, "provisioned_capacity_gb": gib, "total_volumes": volumes,
-		"reserved_percentage": d.ReservedPercentage, "max_over_subscription_ratio": "20.0",
-		"thin_provisioning_support": true, "thick_provisioning_support": false,
-		"QoS_support": false, "multiattach": true, "consistencygroup_support": false,
-		"replication_enabled": false, "group_replication_enabled": false,
-		"filter_function": nil, "goodness_function": nil,
-		"backend_state": either(n.Alive, "up", "down"), "location_info": n.Address,
-	}
+	caps := b.Capabilities(n)
+	maps.Copy(caps, model.Capabilities{
+		"timestamp": Time(seen), "allocated_capacity_gb": gib, "provisioned_capacity_gb": gib, "total_volumes": volumes,
+		"backend_state": either(n.Alive, "up", "down"),
+	})
+	o["capabilities"] = caps
 	return o
 }
 
 // Capabilities of a host, which clients build forms from.
-func (c Context) Capabilities(host string, d Driver) Object {
+func (c Context) Capabilities(host string, b model.Backend) Object {
 	return Object{
 		"namespace": "OS::Storage::Capabilities::" + host, "vendor_name": "VMThunder",
-		"volume_backend_name": d.BackendName, "pool_name": nil, "driver_version": d.Version,
-		"storage_protocol": StorageProtocol, "display_name": nil, "description": nil, "visibility": nil,
+		"volume_backend_name": b.Name, "pool_name": nil, "driver_version": b.Version,
+		"storage_protocol": model.StorageProtocol, "display_name": nil, "description": nil, "visibility": nil,
 		"replication_targets": []string{},
 		"properties": Object{
 			"thin_provisioning":   property("Thin Provisioning", "Sets thin provisioning."),
@@ -113,11 +98,6 @@ func (c Context) Capabilities(host string, d Driver) Object {
 
 func property(title, description string) Object {
 	return Object{"title": title, "description": description, "type": "boolean"}
-}
-
-// gigabytes with two digits after the point.
-func gigabytes(bytes int64) float64 {
-	return float64(bytes*100>>30) / 100
 }
 
 func either(b bool, yes, no string) string {

@@ -310,7 +310,7 @@ func (c Context) attachmentsOf(v *model.Volume, id string) []VolumeAttachment {
 }
 
 // backend is the name of our only backend and of its only pool.
-const backend = "vmthunder"
+const backend = model.PoolName
 
 // HostName is a node as a host of Cinder: node@vmthunder.
 func HostName(node string) string { return node + "@" + backend }

@@ -19,7 +19,6 @@ import (
 	"github.com/vmthunder/vmthunder/api/nova"
 	"github.com/vmthunder/vmthunder/api/policy"
 	v3 "github.com/vmthunder/vmthunder/api/v3"
-	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/cmd/internal/config"
 	"github.com/vmthunder/vmthunder/db"
 	"github.com/vmthunder/vmthunder/db/model"
@@ -98,7 +97,7 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	options := scheduler.Options{
 		Host: c.Host, Binary: Binary, Degree: c.TreeDegree, MaxImageBytes: int64(c.MaxImageGiB) << 30,
 		NodeDown: c.NodeDown, OriginWait: c.OriginWait, ImageIdle: c.ImageIdle, AttachTimeout: c.AttachTimeout,
-		ReservedPercent: c.ReservedPercentage, Now: time.Now, NewSecret: newSecret,
+		Backend: backend(c), Now: time.Now, NewSecret: newSecret,
 	}
 	if compute != nil {
 		options.Instances = compute
@@ -188,7 +187,7 @@ func restHandler(
 		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Policy: rules, Log: log,
 		ForceUpload: c.ForceUpload, DefaultType: c.DefaultType, DefaultGroupType: c.DefaultGroupType, DefaultZone: c.AvailabilityZone,
 		MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
-		Driver: view.Driver{BackendName: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage},
+		Backend: backend(c),
 	}
 	if compute != nil {
 		volumes.Nova = compute
@@ -197,4 +196,9 @@ func restHandler(
 		V3: volumes, Auth: auth, Log: log, PublicEndpoint: c.PublicEndpoint, MaxBody: int64(c.MaxBody), ProxyHeaders: c.ProxyHeaders,
 		CORS: api.CORS(c.CORS),
 	})
+}
+
+// backend is what the configuration says of all pools.
+func backend(c *config.Config) model.Backend {
+	return model.Backend{Name: c.BackendName, Version: Version, ReservedPercentage: c.ReservedPercentage}
 }

@@ -39,7 +39,7 @@ func (s *site) grouped(g model.Group, n int, image *model.Image) []model.Volume 
 	for range n {
 		vols = append(vols, model.Volume{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova", GroupID: &g.ID, ConsumesQuota: true})
 	}
-	out, err := s.svc.Create(context.Background(), vols, image)
+	out, err := s.svc.Create(context.Background(), vols, nil, image)
 	if err != nil {
 		s.t.Fatal(err)
 	}

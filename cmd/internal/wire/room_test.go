@@ -16,7 +16,7 @@ func TestRoomIsLookedForAgain(t *testing.T) {
 	s := newSite(t, scheduler.Options{})
 	blank := func() model.Volume {
 		t.Helper()
-		vs, err := s.svc.Create(context.Background(), []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"}}, nil)
+		vs, err := s.svc.Create(context.Background(), []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"}}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestQuotaOfRequestsTogether(t *testing.T) {
 			for j := range vols {
 				vols[j] = model.Volume{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova", ConsumesQuota: true}
 			}
-			vs, err := s.svc.Create(context.Background(), vols, nil)
+			vs, err := s.svc.Create(context.Background(), vols, nil, nil)
 			var q *model.QuotaError
 			switch {
 			case err == nil:

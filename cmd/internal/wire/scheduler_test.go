@@ -241,7 +241,7 @@ func (s *site) create(n int, image *model.Image) []model.Volume {
 	for range n {
 		vols = append(vols, model.Volume{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"})
 	}
-	out, err := s.svc.Create(context.Background(), vols, image)
+	out, err := s.svc.Create(context.Background(), vols, nil, image)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -503,7 +503,7 @@ func TestOneImport(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			_, err := s.svc.Create(context.Background(), []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"}}, image)
+			_, err := s.svc.Create(context.Background(), []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"}}, nil, image)
 			if err != nil {
 				t.Error(err)
 			}

@@ -37,11 +37,11 @@ func TestConnectionOptionsOfType(t *testing.T) {
 		if c.qos != nil {
 			must(s.store.AssociateQoS(ctx, c.qos.ID, typ.ID))
 		}
-		vols, err := s.svc.Create(ctx, []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 2, AvailabilityZone: "nova", VolumeTypeID: &typ.ID}}, nil)
+		vols, err := s.svc.Create(ctx, []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 2, AvailabilityZone: "nova", VolumeTypeID: &typ.ID}}, nil, nil)
 		must(err)
 		for _, host := range []string{"n1", "elsewhere"} { // local, and iscsi
 			if host == "elsewhere" {
-				vols, err = s.svc.Create(ctx, []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 2, AvailabilityZone: "nova", VolumeTypeID: &typ.ID}}, nil)
+				vols, err = s.svc.Create(ctx, []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 2, AvailabilityZone: "nova", VolumeTypeID: &typ.ID}}, nil, nil)
 				must(err)
 			}
 			_, a, err := s.connect(vols[0].ID, host)
@@ -60,7 +60,7 @@ func TestMessageWhenNoNodeFits(t *testing.T) {
 	s := newSite(t, scheduler.Options{}, "n1")
 	vols, err := s.svc.Create(context.Background(), []model.Volume{{
 		ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "moon", RequestID: "req-7",
-	}}, nil)
+	}}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +75,19 @@ func TestMessageWhenNoNodeFits(t *testing.T) {
 	if vols[0].Status != model.VolumeError {
 		t.Errorf("status %s", vols[0].Status)
 	}
+	of := model.StringMap{"storage_protocol": "FC"}
+	vols, err = s.svc.Create(context.Background(), []model.Volume{{ProjectID: "p", UserID: "u", SizeGiB: 1, AvailabilityZone: "nova"}}, of, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := vols[0]; v.Status != model.VolumeError || v.Error == nil || *v.Error != "no node's pool is as the volume type wants it: storage_protocol=FC" {
+		t.Errorf("volume is %s: %v", v.Status, v.Error)
+	}
 }
 
 // One that is made, and finds no room where it is wanted first, tells so as well.
 func TestMessageWhenPoolIsFull(t *testing.T) {
-	s := newSite(t, scheduler.Options{ReservedPercent: 60}, "n1") // half of its pool is free
+	s := newSite(t, scheduler.Options{Backend: model.Backend{ReservedPercentage: 60}}, "n1") // half of its pool is free
 	for host, want := range map[string]string{
 		"n1":        "the pool of node n1 is full: ",
 		"elsewhere": "no node in availability zone nova is alive with room for volume ",

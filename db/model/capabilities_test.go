@@ -1,0 +1,52 @@
+package model
+
+import "testing"
+
+func TestLacks(t *testing.T) {
+	c := Backend{Name: "vmthunder", Version: "1"}.Capabilities(&Node{PoolTotal: 100 << 30, PoolFree: 40 << 30, Address: "a,b"})
+	for _, x := range []struct {
+		key, want string
+		fulfilled bool
+	}{
+		{"volume_backend_name", "vmthunder", true},
+		{"volume_backend_name", "lvm", false},
+		{"capabilities:volume_backend_name", "vmthunder", true},
+		{"storage_protocol", "<in> SCSI", true},
+		{"storage_protocol", "<in> FC", false},
+		{"storage_protocol", "<or> FC <or> iSCSI", true},
+		{"storage_protocol", "<or> FC <or> NFS", false},
+		{"storage_protocol", "<or>", false},
+		{"vendor_name", "s== VMThunder", true},
+		{"vendor_name", "s!= VMThunder", false},
+		{"vendor_name", "s>= VM", true},
+		{"vendor_name", "s< VM", false},
+		{"vendor_name", "s==", false},
+		{"free_capacity_gb", ">= 40", true},
+		{"free_capacity_gb", "= 41", false},
+		{"free_capacity_gb", "<= 39.5", false},
+		{"free_capacity_gb", "== 40.0", true},
+		{"free_capacity_gb", "!= x", false},
+		{"max_over_subscription_ratio", ">= 20", true},
+		{"multiattach", "<is> True", true},
+		{"multiattach", "<is> no", false},
+		{"multiattach", "True", false}, // a word is compared with words, as Cinder does
+		{"replication_enabled", "<is> False", true},
+		{"replication_enabled", "<is> True", false},
+		{"filter_function", "<in> x", false},
+		{"filter_function", "", false},
+		{"compression", "<is> True", false},
+		{"RESKEY:availability_zones", "az1", true}, // asks nothing of a pool
+		{"vmthunder:degree", "4", true},
+	} {
+		lack := c.Lacks(StringMap{x.key: x.want})
+		if (lack == "") != x.fulfilled {
+			t.Errorf("%s=%q: lacks %q", x.key, x.want, lack)
+		}
+		if want := x.key + "=" + x.want; !x.fulfilled && lack != want {
+			t.Errorf("%q, want %q", lack, want)
+		}
+	}
+	if got := c.Lacks(StringMap{"b": "1", "a": "1", "multiattach": "<is> True"}); got != "a=1" {
+		t.Errorf("of two the first is named: %q", got)
+	}
+}
