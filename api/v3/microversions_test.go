@@ -126,6 +126,7 @@ func changes() []change {
 		{30, m, "GET", "/snapshots?sort=display_name", "", status, "200", "200"},
 		{31, m, "GET", "/volumes?user_id=x", "", status, "200", "400"},
 		{31, m, "GET", "/volumes?created_at=gt:2999-01-01", "", rowsOf("volumes"), "4 rows", "0 rows"},
+		{35, adm, "GET", "/scheduler-stats/get_pools?volume_type=none", "", status, "200", "404"},
 		{31, adm, "GET", "/scheduler-stats/get_pools?bogus=1", "", status, "200", "400"},
 		{32, adm, "PUT", "/os-services/get-log", `{"binary":"","server":"","prefix":""}`, status, "400", "200"},
 		{33, m, "GET", "/resource_filters", "", status, "404", "200"},
@@ -170,7 +171,7 @@ func changes() []change {
 func silent() map[int]string {
 	return map[int]string{
 		1: "upload to Glance", 8: "manageable things", 9: "backups", 16: "migration", 17: "clusters of manageable things",
-		18: "backups", 35: "all types are of the one backend",
+		18: "backups",
 		37: "backups", 43: "backups", 46: "images of Nova without data", 47: "backups", 50: "multiattach is of types at every version",
 		51: "backups", 56: "backups", 60: "times are filters from 3.31 on", 64: "no volume is encrypted",
 		67: "the project is optional at every version", 69: "no target is shared",

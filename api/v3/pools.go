@@ -1,7 +1,9 @@
 package v3
 
 import (
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/vmthunder/vmthunder/api/fault"
@@ -25,12 +27,9 @@ func (a *API) listPools(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.mv >= 31 { // here administrators are no exception
-		rest := c.r.URL.Query()
-		rest.Del("detail")
-		if _, _, err := (filterRules{resource: "pool", columns: map[string]string{}, mv: c.mv}).parse(rest); err != nil {
-			return err
-		}
+	wanted, err := a.wantedPools(c, q)
+	if err != nil {
+		return err
 	}
 	nodes, err := a.Store.Nodes(c.ctx())
 	if err != nil {
@@ -43,13 +42,46 @@ func (a *API) listPools(c *call) error {
 	rows := []view.Object{}
 	for i := range nodes {
 		n := &nodes[i]
-		if !n.Compute || c.mv >= 28 && q.Has("name") && q.Get("name") != view.PoolName(n.Host) {
+		if !n.Compute || !wanted(n) {
 			continue
 		}
 		x := allocated[n.Host]
 		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Backend, detail, a.Now()))
 	}
 	return c.json(http.StatusOK, view.Object{"pools": rows})
+}
+
+// wantedPools reads the filters: by name and by capabilities (3.28), by the name or id of a
+// volume type whose extra specs a pool is to fulfil (3.35).
+func (a *API) wantedPools(c *call, q url.Values) (wanted func(*model.Node) bool, err error) {
+	q = maps.Clone(q)
+	q.Del("detail")
+	if c.mv >= 31 { // here administrators are no exception
+		if _, _, err := (filterRules{resource: "pool", columns: map[string]string{}, mv: c.mv}).parse(q); err != nil {
+			return nil, err
+		}
+	}
+	if c.mv < 28 {
+		clear(q)
+	}
+	var specs model.StringMap
+	if ref := q.Get("volume_type"); ref != "" && c.mv >= 35 {
+		t, err := a.typeByRef(c, ref)
+		if err != nil {
+			return nil, err
+		}
+		specs = t.ExtraSpecs
+	}
+	q.Del("volume_type")
+	return func(n *model.Node) bool {
+		caps := a.Backend.Capabilities(n)
+		for k := range q {
+			if k == "name" && q.Get(k) != view.PoolName(n.Host) || k != "name" && !caps.Is(k, q.Get(k)) {
+				return false
+			}
+		}
+		return caps.Lacks(specs) == ""
+	}, nil
 }
 
 func (a *API) showCapabilities(c *call) error {

@@ -62,6 +62,22 @@ func (c Capabilities) Lacks(specs StringMap) string {
 	return slices.Min(lacks)
 }
 
+// Is tells whether a capability has a value, as a query string has it.
+func (c Capabilities) Is(name, value string) bool {
+	switch have := c[name].(type) {
+	case nil:
+		return false
+	case string:
+		return have == value
+	case bool:
+		return have == truth(value)
+	default:
+		a, _ := float(have)
+		b, err := strconv.ParseFloat(value, 64)
+		return err == nil && a == b
+	}
+}
+
 // matches tells whether a capability's value is as an extra spec wants it: an operator and
 // its operand, or the value itself (scheduler/filters/extra_specs_ops.py).
 func matches(value any, want string) bool {

@@ -50,3 +50,19 @@ func TestLacks(t *testing.T) {
 		t.Errorf("of two the first is named: %q", got)
 	}
 }
+
+func TestCapabilityIs(t *testing.T) {
+	c := Backend{Name: "b", ReservedPercentage: 5}.Capabilities(&Node{PoolTotal: 100 << 30})
+	for _, x := range []struct {
+		name, value string
+		want        bool
+	}{
+		{"volume_backend_name", "b", true}, {"volume_backend_name", "c", false}, {"none", "", false},
+		{"multiattach", "true", true}, {"multiattach", "False", false},
+		{"total_capacity_gb", "100.0", true}, {"total_capacity_gb", "many", false}, {"reserved_percentage", "5", true},
+	} {
+		if got := c.Is(x.name, x.value); got != x.want {
+			t.Errorf("%s is %q: %v", x.name, x.value, got)
+		}
+	}
+}
