@@ -53,7 +53,7 @@ func (a *API) attachmentList(c *call, detail bool) error {
 	if err != nil {
 		return err
 	}
-	rules := filterRules{resource: "attachment", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
+	rules := filterRules{allowed: a.filtersOf("attachment"), admin: c.id.Admin, mv: c.mv, columns: map[string]string{
 		"id": "id", "volume_id": "volume_id", "status": "attach_status", "attach_status": "attach_status",
 		"instance_id": "instance_uuid", "instance_uuid": "instance_uuid", "attached_host": "attached_host",
 		"project_id": "project_id",

@@ -39,7 +39,9 @@ type Config struct {
 	// ServiceDownTime after which a control plane replica counts as down; default 60 seconds.
 	ServiceDownTime time.Duration
 	Backend         model.Backend // as pools and capabilities show it; Name default Backend
-	Now             func() time.Time
+	// Filters that lists may be asked for; default [DefaultFilters].
+	Filters []ResourceFilter
+	Now     func() time.Time
 }
 
 // Nova is asked whether a server still uses an attachment (CVE-2023-2088).
@@ -76,6 +78,9 @@ func (c *Config) defaults() error {
 	}
 	if c.Backend.Version == "" {
 		c.Backend.Version = "0"
+	}
+	if c.Filters == nil {
+		c.Filters = DefaultFilters()
 	}
 	if c.Now == nil {
 		c.Now = time.Now

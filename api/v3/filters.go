@@ -14,37 +14,6 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// resourceFilter is one row of /resource_filters.
-type resourceFilter struct {
-	Resource string   `json:"resource"`
-	Filters  []string `json:"filters"`
-}
-
-// resourceFilters are what everybody may filter by, as in Cinder's resource_filters.json.
-func resourceFilters() []resourceFilter {
-	return []resourceFilter{
-		{"volume", []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone",
-			"group_id", "size", "created_at", "updated_at", "consumes_quota"}},
-		{"backup", []string{"name", "status", "volume_id"}},
-		{"snapshot", []string{"name", "status", "volume_id", "metadata", "availability_zone", "consumes_quota"}},
-		{"group", []string{"name"}},
-		{"group_snapshot", []string{"name", "status", "group_id"}},
-		{"attachment", []string{"volume_id", "status", "instance_id", "attach_status"}},
-		{"message", []string{"resource_uuid", "resource_type", "event_id", "request_id", "message_level"}},
-		{"pool", []string{"name", "volume_type"}},
-		{"volume_type", []string{"is_public", "extra_specs"}},
-	}
-}
-
-func filtersOf(resource string) []string {
-	for _, f := range resourceFilters() {
-		if f.Resource == resource {
-			return f.Filters
-		}
-	}
-	return nil
-}
-
 // notFilters are keys of a query that are no filters.
 func notFilter(key string) bool {
 	return slices.Contains([]string{"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", "with_count"}, key)
@@ -66,7 +35,7 @@ func firstOf(key string) microversion.Version {
 
 // filterRules of a resource.
 type filterRules struct {
-	resource string
+	allowed []string // to everybody
 	// columns that can be filtered by, as API name → column; more than everybody may.
 	columns map[string]string
 	admin   bool
@@ -77,7 +46,6 @@ type filterRules struct {
 // asked for a column that does not exist). Rules: before 3.31 what is not allowed is dropped,
 // from then on it is a 400; name~=x (contains) from 3.34 on.
 func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, err error) {
-	allowed := filtersOf(r.resource)
 	var refused []string
 	keys := make([]string, 0, len(q))
 	for k := range q {
@@ -91,7 +59,7 @@ func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, 
 		if base, like := strings.CutSuffix(key, "~"); like && r.mv >= 34 {
 			name, op = base, "like"
 		}
-		if !r.admin && !slices.Contains(allowed, name) {
+		if !r.admin && !slices.Contains(r.allowed, name) {
 			if r.mv >= 31 {
 				refused = append(refused, key)
 			}

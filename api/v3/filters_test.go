@@ -39,7 +39,7 @@ func FuzzQuery(f *testing.F) {
 		if err != nil {
 			return
 		}
-		a := &API{Config{MaxLimit: 1000}}
+		a := &API{Config{MaxLimit: 1000, Filters: DefaultFilters()}}
 		p, err := a.paging(q, volumeSorts())
 		if err == nil && (p.limit > 1000 || p.limit < -1 || p.offset < 0) {
 			t.Errorf("page %+v", p)
@@ -47,7 +47,7 @@ func FuzzQuery(f *testing.F) {
 		if err != nil && toFault(err).Status >= 500 {
 			t.Error(err)
 		}
-		r := filterRules{resource: "volume", columns: volumeColumns(), admin: admin, mv: 0}
+		r := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: admin, mv: 0}
 		if mv > 0 && mv <= 70 {
 			r.mv = 70
 		}

@@ -96,7 +96,7 @@ func (a *API) askedGroups(c *call) (w asked, volumes bool, err error) {
 		return w, false, err
 	}
 	params.Del("list_volume")
-	rules := filterRules{resource: "group", columns: groupColumns(), admin: c.id.Admin, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("group"), columns: groupColumns(), admin: c.id.Admin, mv: c.mv}
 	return w, volumes, w.filter(rules, params, "id", "group_type_id", "group_snapshot_id", "source_group_id")
 }
 

@@ -80,7 +80,7 @@ func (a *API) groupSnapshotList(c *call, detail bool) error {
 			return err
 		}
 	}
-	rules := filterRules{resource: "group_snapshot", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
+	rules := filterRules{allowed: a.filtersOf("group_snapshot"), admin: c.id.Admin, mv: c.mv, columns: map[string]string{
 		"id": "id", "name": "name", "description": "description", "status": "status", "group_id": "group_id", "group_type_id": "group_type_id",
 		"project_id": "project_id", "user_id": "user_id", "created_at": "created_at", "updated_at": "updated_at",
 	}}

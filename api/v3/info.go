@@ -81,9 +81,9 @@ func (a *API) listZones(c *call) error {
 }
 
 func (a *API) listResourceFilters(c *call) error {
-	all := resourceFilters()
+	all := slices.Clone(a.Filters)
 	if want := c.r.URL.Query().Get("resource"); want != "" {
-		all = slices.DeleteFunc(all, func(f resourceFilter) bool { return f.Resource != want })
+		all = slices.DeleteFunc(all, func(f ResourceFilter) bool { return f.Resource != want })
 	}
 	return c.json(http.StatusOK, view.Object{"resource_filters": all})
 }

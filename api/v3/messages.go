@@ -34,7 +34,7 @@ func (a *API) messageQuery(c *call) (w asked, err error) {
 		if w, err = a.asked(params, noMessage, sorts); err != nil {
 			return w, err
 		}
-		rules := filterRules{resource: "message", admin: c.id.Admin || c.mv < 31, mv: c.mv, columns: columns}
+		rules := filterRules{allowed: a.filtersOf("message"), admin: c.id.Admin || c.mv < 31, mv: c.mv, columns: columns}
 		if w.query.Filters, w.nothing, err = rules.parse(params); err != nil {
 			return w, err
 		}

@@ -57,7 +57,7 @@ func (a *API) wantedPools(c *call, q url.Values) (wanted func(*model.Node) bool,
 	q = maps.Clone(q)
 	q.Del("detail")
 	if c.mv >= 31 { // here administrators are no exception
-		if _, _, err := (filterRules{resource: "pool", columns: map[string]string{}, mv: c.mv}).parse(q); err != nil {
+		if _, _, err := (filterRules{allowed: a.filtersOf("pool"), columns: map[string]string{}, mv: c.mv}).parse(q); err != nil {
 			return nil, err
 		}
 	}

@@ -63,7 +63,7 @@ func (a *API) listQoS(c *call) error {
 			w.query.Sort[i].Column = "name"
 		}
 	}
-	rules := filterRules{resource: "qos_specs", admin: true, mv: c.mv, columns: map[string]string{
+	rules := filterRules{admin: true, mv: c.mv, columns: map[string]string{
 		"id": "id", "value": "name", "created_at": "created_at", "updated_at": "updated_at",
 	}}
 	if err := w.filter(rules, params); err != nil {

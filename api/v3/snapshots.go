@@ -82,7 +82,7 @@ func (a *API) snapshotList(c *call, detail bool) error {
 	if c.mv < 22 {
 		params.Del("metadata")
 	}
-	rules := filterRules{resource: "snapshot", columns: snapshotColumns(), admin: c.id.Admin, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("snapshot"), columns: snapshotColumns(), admin: c.id.Admin, mv: c.mv}
 	if err := w.filter(rules, params, "id", "volume_id", "group_snapshot_id", "volume_type_id"); err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (a *API) typeList(c *call) (w asked, isPublic *bool, err error) {
 		isPublic = &public
 	}
 	params.Del("is_public")
-	rules := filterRules{resource: "volume_type", admin: c.id.Admin, mv: c.mv, columns: map[string]string{
+	rules := filterRules{allowed: a.filtersOf("volume_type"), admin: c.id.Admin, mv: c.mv, columns: map[string]string{
 		"id": "id", "name": "name", "description": "description", "qos_specs_id": "qos_specs_id", "extra_specs": "extra_specs",
 		"created_at": "created_at", "updated_at": "updated_at",
 	}}

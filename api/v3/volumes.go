@@ -132,7 +132,7 @@ func (a *API) volumeList(c *call, detail bool) error {
 		return err
 	}
 	params.Del("no_migration_targets")
-	rules := filterRules{resource: "volume", columns: volumeColumns(), admin: c.id.Admin, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: c.id.Admin, mv: c.mv}
 	if err := w.filter(rules, params, "id", "group_id", "volume_type_id", "snapshot_id", "source_volid"); err != nil {
 		return err
 	}

@@ -47,6 +47,9 @@ func Operator(args []string) int {
 			if err != nil {
 				return err
 			}
+			if _, err := wire.Filters(c); err != nil {
+				return err
+			}
 			if _, err := wire.Rules(c); err != nil {
 				return err
 			}

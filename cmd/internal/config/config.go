@@ -38,6 +38,7 @@ type Config struct {
 	ProxyHeaders       bool
 	CORS               CORS
 	PolicyFile         string
+	FiltersFile        string
 	NewDefaults        bool
 	AuthStrategy       string
 	DefaultType        string

@@ -152,6 +152,10 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 func restHandler(
 	c *config.Config, rules *policy.Enforcer, store *db.Store, sched *scheduler.Service, compute *nova.Client, log *logrus.Entry,
 ) (http.Handler, error) {
+	filters, err := Filters(c)
+	if err != nil {
+		return nil, err
+	}
 	transport, err := httpTransport(c)
 	if err != nil {
 		return nil, err
@@ -187,7 +191,7 @@ func restHandler(
 		Store: APIStore(store), Scheduler: sched, Glance: glance.NewCache(images, time.Now), Projects: projects, Policy: rules, Log: log,
 		ForceUpload: c.ForceUpload, DefaultType: c.DefaultType, DefaultGroupType: c.DefaultGroupType, DefaultZone: c.AvailabilityZone,
 		MaxLimit: c.MaxLimit, ServiceDownTime: c.NodeDown,
-		Backend: backend(c),
+		Backend: backend(c), Filters: filters,
 	}
 	if compute != nil {
 		volumes.Nova = compute
