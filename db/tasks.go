@@ -13,7 +13,7 @@ import (
 )
 
 const taskColumns = `k.id, k.kind, k.status, k.host, k.volume_id, k.snapshot_id, k.access, k.image_id, k.bytes, k.thin_id,
-	k.source_thin, k.materialized, k.args, k.result, k.phase, k.done, k.total, k.error, k.project_id, k.user_id, k.request_id,
+	k.source_thin, k.materialized, k.secret, k.args, k.result, k.phase, k.done, k.total, k.error, k.project_id, k.user_id, k.request_id,
 	k.created_at, k.updated_at`
 
 // Task returns one task.
@@ -51,13 +51,13 @@ func (t *Tx) TasksOf(volume uuid.UUID) ([]model.Task, error) {
 	return ks, err
 }
 
-// AddTask inserts a task and returns the row as written. One with SourceThin gets a number for
-// its own thin device; its node's generation grows. The volume that it belongs to is locked.
+// AddTask inserts a task and returns the row as written. One with SourceThin, or one that fills a
+// thin device, gets a number for it; its node's generation grows. The volume that it belongs to is locked.
 func (t *Tx) AddTask(k model.Task) (model.Task, error) {
 	if k.ID == uuid.Nil {
 		k.ID = uuid.New()
 	}
-	if k.SourceThin != nil {
+	if k.SourceThin != nil || k.Access == model.TaskFill {
 		thin, err := t.takeThin(k.Host, 1)
 		if err != nil {
 			return k, err
@@ -69,10 +69,10 @@ func (t *Tx) AddTask(k model.Task) (model.Task, error) {
 	}
 	var ks []model.Task
 	err := t.list(&ks, `INSERT INTO tasks AS k (id, kind, status, host, volume_id, snapshot_id, access, image_id, bytes, thin_id, source_thin,
-			args, project_id, user_id, request_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING `+taskColumns,
+			args, project_id, user_id, request_id, secret)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING `+taskColumns,
 		k.ID, k.Kind, k.Status, k.Host, k.VolumeID, k.SnapshotID, k.Access, k.ImageID, k.Bytes, k.ThinID, k.SourceThin,
-		k.Args, k.ProjectID, k.UserID, k.RequestID)
+		k.Args, k.ProjectID, k.UserID, k.RequestID, k.Secret)
 	k, err = one(ks, refers(err, "node"), "task", k.ID)
 	if err != nil {
 		return k, err

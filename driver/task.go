@@ -9,8 +9,9 @@ import (
 // Task is long data work on this node: see [model.Task].
 type Task struct {
 	ID     string
-	Device string // path of the block device it works on, which stands
-	Bytes  int64  // size of the device
+	Device string  // path of the block device it works on, which stands
+	Bytes  int64   // size of the device
+	Source *Portal // a disk of another node that it reads; nil: none
 	Args   model.JSON
 }
 

@@ -167,7 +167,13 @@ type Tx interface {
 	AddJob(kind model.JobKind, subject string, at time.Time) error
 	AddMessage(m model.Message) error
 
-	// AddTask inserts a task of a volume that is locked; one with SourceThin gets a thin number.
+	// Rehome gives a volume the node of a task as its home and the thin device that this has filled.
+	Rehome(v model.Volume, k model.Task) error
+	// Unhome takes its home from a volume that nothing was ever written to.
+	Unhome(v model.Volume) error
+	SetMigrationStatus(id uuid.UUID, status string) error
+	// AddTask inserts a task of a volume that is locked; one with SourceThin, or that fills a thin
+	// device, gets a thin number.
 	AddTask(k model.Task) (model.Task, error)
 	// LockTask returns a task, locked after its volume, which may be gone.
 	LockTask(id uuid.UUID) (model.Task, error)

@@ -20,11 +20,16 @@ type taskKind struct {
 	// that is not there any more; was is the status that it had. It changes the status of what
 	// waited for the task.
 	ended func(s *Service, t Tx, k model.Task, was model.TaskStatus, v *model.Volume) error
+	// gone, if it isn't nil, is called in the transaction in which the row of a task goes, of which
+	// nothing is left on its node. Its volume is locked.
+	gone func(t Tx, k model.Task) error
 }
 
 func taskKinds() map[model.TaskKind]taskKind {
 	return map[model.TaskKind]taskKind{
 		model.TaskUploadImage: {ended: uploadEnded},
+		model.TaskMigrate:     {ended: migrateEnded, gone: migrateGone},
+		model.TaskServe:       {ended: serveEnded},
 	}
 }
 
@@ -148,9 +153,9 @@ func rank(b bool) int {
 // endTask moves a task that has not ended to its end, and what waited for it with it. One that
 // has ended, or is gone, is left alone.
 func (s *Service) endTask(ctx context.Context, id uuid.UUID, to model.TaskMove) error {
-	var host string
+	var host, other string
 	err := s.store.Tx(ctx, func(t Tx) error {
-		host = ""
+		host, other = "", ""
 		k, err := t.LockTask(id)
 		if errors.Is(err, model.ErrNotFound) || err == nil && k.Ended() {
 			return nil
@@ -158,13 +163,13 @@ func (s *Service) endTask(ctx context.Context, id uuid.UUID, to model.TaskMove) 
 		if err != nil {
 			return err
 		}
-		host = k.Host
+		host, other = k.Host, otherEnd(k)
 		return s.end(t, k, to)
 	})
 	if err != nil {
 		return fmt.Errorf("end of task %s: %w", id, err)
 	}
-	s.tell(host)
+	s.tell(host, other)
 	s.wakeJobs()
 	return nil
 }
@@ -207,8 +212,16 @@ func (s *Service) tasksReported(ctx context.Context, c Changes) error {
 	for _, id := range c.TasksGone {
 		err := s.store.Tx(ctx, func(t Tx) error {
 			k, err := t.DeleteTask(id)
-			if err != nil || k.ImageID == nil {
+			if err != nil {
 				return err
+			}
+			if kind, ok := taskKinds()[k.Kind]; ok && kind.gone != nil {
+				if err := kind.gone(t, k); err != nil {
+					return err
+				}
+			}
+			if k.ImageID == nil {
+				return nil
 			}
 			// It may have been the last that the image was kept for.
 			return t.AddJob(model.JobReleaseImage, k.ImageID.String(), s.opt.Now().Add(s.opt.ImageIdle))
@@ -228,7 +241,13 @@ func (s *Service) abandonTasks(t Tx, volume uuid.UUID) error {
 	}
 	why := "the volume was deleted meanwhile"
 	for _, k := range tasks {
-		if k.Ended() || k.SnapshotID != nil {
+		if k.SnapshotID != nil {
+			continue
+		}
+		if k, err = t.LockTask(k.ID); err != nil {
+			return err
+		}
+		if k.Ended() { // maybe with one before
 			continue
 		}
 		if err := s.end(t, k, model.TaskMove{To: model.TaskFailed, Error: &why}); err != nil {

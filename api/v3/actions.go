@@ -58,13 +58,13 @@ func (a *API) volumeActions() map[string]action {
 		"os-terminate_connection":  {do: a.terminateConnection},
 		"os-extend":                {do: a.extend},
 		"os-retype":                {do: a.retype},
-		"os-migrate_volume":        {do: a.refuse("Migrating a volume", "volume_extension:volume_admin_actions:migrate_volume")},
-		"os-migrate_volume_completion": {do: a.refuse("Migrating a volume",
-			"volume_extension:volume_admin_actions:migrate_volume_completion")},
-		"os-volume_upload_image": {do: a.uploadImage},
-		"os-unmanage":            {do: a.unmanageVolume},
-		"os-reimage":             {min: 68, do: a.reimage},
-		"revert":                 {min: 40, do: a.revert},
+		"os-migrate_volume":        {do: a.migrateVolume},
+		"os-volume_upload_image":   {do: a.uploadImage},
+		"os-unmanage":              {do: a.unmanageVolume},
+		"os-reimage":               {min: 68, do: a.reimage},
+		"revert":                   {min: 40, do: a.revert},
+
+		"os-migrate_volume_completion": {do: a.migrateCompletion},
 	}
 }
 
@@ -90,16 +90,6 @@ func (a *API) volumeAction(c *call) error {
 		}
 	}
 	return act.do(c, args)
-}
-
-// refuse answers what can't be done yet, after the checks that tell more.
-func (a *API) refuse(what, rule string) func(c *call, _ *schema.Object) error {
-	return func(c *call, _ *schema.Object) error {
-		if _, err := a.volume(c, rule); err != nil {
-			return err
-		}
-		return unsupported(what)
-	}
 }
 
 // revert takes the latest snapshot only, as Cinder does.

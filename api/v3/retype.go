@@ -33,7 +33,7 @@ func (a *API) retype(c *call, in *schema.Object) error {
 	case v.Multiattach != shared && v.Status != model.VolumeAvailable:
 		return fault.InvalidInput("Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes, "+
 			"the specified volume however currently has a status of: %s.", v.Status)
-	case v.Status != model.VolumeAvailable && v.Status != model.VolumeInUse, v.GroupID != nil, v.MigrationStatus != nil,
+	case v.Status != model.VolumeAvailable && v.Status != model.VolumeInUse, v.GroupID != nil, v.Migrating(),
 		v.VolumeTypeID != nil && *v.VolumeTypeID == kind.ID:
 		return fault.BadRequest(notRetypable)
 	}

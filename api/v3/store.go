@@ -137,6 +137,10 @@ type Scheduler interface {
 	// Unmanage has a volume forgotten and its data left where they are; ErrConflict in a status in
 	// which that can't be.
 	Unmanage(ctx context.Context, id uuid.UUID) error
+	// Migrate moves an available volume to another node, at once or behind: ErrConflict in a state in
+	// which that can't be, ErrInvalid to a node that can't have it, ErrInUse while its device stands.
+	// who says who asks.
+	Migrate(ctx context.Context, id uuid.UUID, host string, who model.Task) error
 	// BeginUpload moves a volume whose status is one of from to uploading, else ErrConflict, and
 	// sets the work aside: StartUpload has it done, CancelUpload takes it back. k says who asks.
 	BeginUpload(ctx context.Context, volume uuid.UUID, args model.UploadArgs, k model.Task, from []model.VolumeStatus) (model.Task, error)

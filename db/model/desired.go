@@ -97,7 +97,7 @@ type DesiredVolume struct {
 	Together string `json:"together,omitempty"`
 	// Hosts that reach it over iSCSI. None: nothing is exported.
 	Hosts []Child `json:"hosts,omitempty"`
-	// Frozen: its device is only read. One with ThinID 0 has no thin device: it is the
+	// Frozen: its device is only read, also by Hosts. One with ThinID 0 has no thin device: it is the
 	// image, or zeros.
 	Frozen bool `json:"frozen,omitempty"`
 }
@@ -112,5 +112,7 @@ type DesiredTask struct {
 	// Volume whose device it works on, by its id in the document's Volumes.
 	Volume string `json:"volume"`
 	Bytes  int64  `json:"bytes"` // size of that device
-	Args   JSON   `json:"args,omitempty"`
+	// Source is a disk of another node that it reads.
+	Source *ParentPortal `json:"source,omitempty"`
+	Args   JSON          `json:"args,omitempty"`
 }

@@ -44,6 +44,7 @@ type Task struct {
 	ThinID       *int64     `db:"thin_id"`
 	SourceThin   *int64     `db:"source_thin"`
 	Materialized bool       `db:"materialized"`
+	Secret       string     `db:"secret"` // CHAP, where one node lets another read
 	Args         JSON       `db:"args"`
 	Result       JSON       `db:"result"` // when it has succeeded
 	// How far it is, as its node reports. Total is 0 while unknown.
@@ -68,6 +69,10 @@ type TaskKind string
 // Kinds of tasks.
 const (
 	TaskUploadImage TaskKind = "upload-image" // Args [UploadArgs], Result [UploadResult]
+	// TaskMigrate fills a thin device on a volume's new home with what [TaskServe] lets that read
+	// on the old one. The two begin and end together.
+	TaskMigrate TaskKind = "migrate" // Args [MigrateArgs]
+	TaskServe   TaskKind = "serve"   // Args [ServeArgs]
 )
 
 // TaskStatus is how far a task is.
@@ -91,6 +96,9 @@ const (
 	TaskCopy TaskAccess = "copy"
 	// TaskVolume has the volume's own device, and may write to it.
 	TaskVolume TaskAccess = "volume"
+	// TaskFill writes to a device of its own, over the same image, which begins with nothing
+	// written to it.
+	TaskFill TaskAccess = "fill"
 )
 
 // TaskMove is a guarded change of status: done only if the status is one of From.
@@ -121,3 +129,19 @@ type UploadResult struct {
 	HashAlgo  string `json:"os_hash_algo"`
 	HashValue string `json:"os_hash_value"`
 }
+
+// MigrateArgs of [TaskMigrate].
+type MigrateArgs struct {
+	Host    string `json:"host"`    // the old home
+	Address string `json:"address"` // IP:PORT of its portal
+}
+
+// ServeArgs of [TaskServe].
+type ServeArgs struct {
+	Host      string    `json:"host"`      // that may read
+	Initiator string    `json:"initiator"` // IQN of that
+	For       uuid.UUID `json:"for"`       // the [TaskMigrate]
+}
+
+// ServeID is the id of the [TaskServe] that belongs to a [TaskMigrate].
+func ServeID(migrate uuid.UUID) uuid.UUID { return uuid.NewSHA1(migrate, []byte("serve")) }

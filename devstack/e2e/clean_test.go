@@ -44,6 +44,7 @@ const rowsLeft = `
 SELECT 'volume ' || id || ' ' || status FROM volumes
 UNION ALL SELECT 'snapshot ' || id || ' ' || status FROM snapshots
 UNION ALL SELECT 'dropped thin device ' || thin_id || ' at ' || host FROM dropped_thins
+UNION ALL SELECT 'unmanaged ' || kind || ' ' || id FROM unmanaged
 UNION ALL SELECT 'task ' || kind || ' ' || status || ' at ' || host FROM tasks
 UNION ALL SELECT 'attachment ' || id || ' ' || attach_status FROM attachments
 UNION ALL SELECT 'image ' || id || ' ' || status FROM images

@@ -93,7 +93,7 @@ func (t *task) work(ctx context.Context, d model.DesiredTask) {
 		path, err := t.a.deviceOf(ctx, d.Volume)
 		if err == nil {
 			t.set(func(o *model.ObservedTask) { o.Error = "" })
-			result, err = w.Do(ctx, driver.Task{ID: d.ID, Device: path, Bytes: d.Bytes, Args: d.Args}, func(p driver.TaskProgress) {
+			result, err = w.Do(ctx, driver.Task{ID: d.ID, Device: path, Bytes: d.Bytes, Source: portalOf(d.Source), Args: d.Args}, func(p driver.TaskProgress) {
 				t.set(func(o *model.ObservedTask) {
 					if o.Done != p.Done || o.Phase != p.Phase {
 						moved.reset()
@@ -121,6 +121,13 @@ func (t *task) work(ctx context.Context, d model.DesiredTask) {
 			return
 		}
 	}
+}
+
+func portalOf(p *model.ParentPortal) *driver.Portal {
+	if p == nil {
+		return nil
+	}
+	return &driver.Portal{Address: p.Address, IQN: p.IQN, Credential: driver.Credential{User: p.User, Secret: p.Secret}}
 }
 
 func (t *task) fail(err error) {

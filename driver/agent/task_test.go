@@ -55,6 +55,12 @@ func frozen(v model.DesiredVolume, from uint32) model.DesiredVolume {
 	return v
 }
 
+// served lets node b read.
+func served(v model.DesiredVolume) model.DesiredVolume {
+	v.Hosts = []model.Child{{Host: "b", Initiator: initiatorOf("b"), User: "u", Secret: secretMark + "0123456789"}}
+	return v
+}
+
 // worked gives a document with a task of kind upload-image, in a state, upon its copy.
 func (n *node) worked(state model.Presence, images []model.DesiredImage, vols []model.DesiredVolume, c model.DesiredVolume) {
 	n.bed.t.Helper()
@@ -93,6 +99,9 @@ func TestTask(t *testing.T) {
 		"blank":           {volumes(blank(volC, 21)), frozen(blank(taskT, 30), 21), 2},
 		"image, pristine": {nil, frozen(volume(taskT, 0), 0), 1},
 		"blank, pristine": {nil, frozen(blank(taskT, 0), 0), 1},
+		// Another node reads along.
+		"image, served":           {volumes(volume(volA, 20, "b")), served(frozen(volume(taskT, 30), 20)), 4},
+		"blank, pristine, served": {nil, served(frozen(blank(taskT, 0), 0)), 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(t *testing.T, b *bed) {
@@ -121,6 +130,15 @@ func TestTask(t *testing.T) {
 				for _, d := range all {
 					if !d.ReadOnly && !strings.HasSuffix(d.Name, driver.PartCow) {
 						t.Errorf("%s can be written to", d.Name)
+					}
+				}
+				targets, err := n.target.List(t.Context(), driver.VolumeIQN("a", taskT))
+				if err != nil || len(targets) != len(c.copy.Hosts) {
+					t.Fatalf("exported: %+v, %v", targets, err)
+				}
+				for _, x := range targets {
+					if !x.ReadOnly || len(x.ACLs) != 1 || x.ACLs[0] != initiatorOf("b") {
+						t.Errorf("exported: %+v", x)
 					}
 				}
 				if got := w.begun[0]; got.Device != device(taskT) || got.Bytes != c.copy.Bytes || string(got.Args) != `{"a":1}` {

@@ -76,8 +76,7 @@ func (h Host) buildVolume(d model.DesiredVolume, a Actual) []Step {
 	}, a)...)
 }
 
-// buildFrozen plans for a volume whose device is only read. It does not grow, and nobody
-// logs in to it.
+// buildFrozen plans for a volume whose device is only read. It does not grow.
 func (h Host) buildFrozen(d model.DesiredVolume, a Actual) []Step {
 	sectors := uint64(d.Bytes) / SectorBytes
 	name := func(part string) string { return driver.VolumeDevice(d.ID, part) }
@@ -93,7 +92,7 @@ func (h Host) buildFrozen(d model.DesiredVolume, a Actual) []Step {
 	}
 	top := Step{Op: OpMakeDevice, VolumeID: d.ID, Name: name(driver.PartVolume), ReadOnly: true, Table: below}
 	if d.ThinID == 0 {
-		return h.device(top, a)
+		return append(h.device(top, a), h.exportFrozen(d, sectors, a)...)
 	}
 	var steps []Step
 	switch {
@@ -107,7 +106,23 @@ func (h Host) buildFrozen(d model.DesiredVolume, a Actual) []Step {
 		steps = append(steps, h.device(Step{Op: OpMakeDevice, VolumeID: d.ID, Name: base, ReadOnly: true, Table: below}, a)...)
 		top.Table = volumeTable(mapper(base), mapper(cow), sectors)
 	}
-	return append(steps, h.device(top, a)...)
+	steps = append(steps, h.device(top, a)...)
+	return append(steps, h.exportFrozen(d, sectors, a)...)
+}
+
+// exportFrozen lets others read a frozen device.
+func (h Host) exportFrozen(d model.DesiredVolume, sectors uint64, a Actual) []Step {
+	iqn, export := driver.VolumeIQN(h.Name, d.ID), driver.VolumeDevice(d.ID, driver.PartExport)
+	if len(d.Hosts) == 0 {
+		return h.endExport(iqn, export, a)
+	}
+	volume := driver.VolumeDevice(d.ID, driver.PartVolume)
+	steps := h.device(Step{
+		Op: OpMakeDevice, VolumeID: d.ID, Name: export, ReadOnly: true, Table: driver.Table{linear(0, sectors, mapper(volume), 0)},
+	}, a)
+	return append(steps, h.export(driver.Target{
+		IQN: iqn, Device: mapper(export), Portal: h.Address, ReadOnly: true, Serial: d.ID, ACLs: acls(d.Hosts),
+	}, a)...)
 }
 
 func (h Host) takeDown(d model.DesiredVolume, a Actual) []Step {

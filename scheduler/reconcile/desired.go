@@ -40,9 +40,10 @@ func Desired(s model.NodeState, o Options) model.Desired {
 	}
 	for i := range s.Tasks {
 		d.Tasks = append(d.Tasks, desiredTask(&s.Tasks[i]))
-		if s.Tasks[i].Access == model.TaskCopy {
+		switch s.Tasks[i].Access {
+		case model.TaskCopy, model.TaskFill:
 			d.Volumes = append(d.Volumes, desiredCopy(&s.Tasks[i]))
-		} else {
+		case model.TaskVolume:
 			bringUp(d.Volumes, &s.Tasks[i])
 		}
 	}
@@ -200,14 +201,24 @@ func desiredTask(k *model.Task) model.DesiredTask {
 	}
 	if k.Ended() {
 		d.State = model.Absent
+		return d
+	}
+	var args model.MigrateArgs
+	if k.Kind == model.TaskMigrate && json.Unmarshal(k.Args, &args) == nil {
+		served := model.ServeID(k.ID).String()
+		d.Source = &model.ParentPortal{
+			Host: args.Host, Address: args.Address, IQN: model.VolumeIQN(args.Host, served),
+			User: model.VolumeChapUser(k.Host, served), Secret: k.Secret,
+		}
 	}
 	return d
 }
 
-// desiredCopy is the frozen copy that a task reads, for as long as that runs.
+// desiredCopy is the frozen copy that a task reads, or the device that it fills, for as long as
+// that runs.
 func desiredCopy(k *model.Task) model.DesiredVolume {
 	d := model.DesiredVolume{
-		ID: k.ID.String(), State: model.Present, Bytes: k.Bytes, Frozen: true,
+		ID: k.ID.String(), State: model.Present, Bytes: k.Bytes, Frozen: k.Access == model.TaskCopy,
 		ThinID: thin(k.ThinID), SourceThin: thin(k.SourceThin), Materialized: k.Materialized,
 	}
 	if k.ImageID != nil {
@@ -215,6 +226,13 @@ func desiredCopy(k *model.Task) model.DesiredVolume {
 	}
 	if k.Ended() {
 		d.State = model.Absent
+		return d
+	}
+	var args model.ServeArgs
+	if k.Kind == model.TaskServe && json.Unmarshal(k.Args, &args) == nil {
+		d.Hosts = []model.Child{{
+			Host: args.Host, Initiator: args.Initiator, User: model.VolumeChapUser(args.Host, d.ID), Secret: k.Secret,
+		}}
 	}
 	return d
 }

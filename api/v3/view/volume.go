@@ -239,7 +239,7 @@ func (c Context) volumeDetail(v *model.Volume, image *model.Image, x volumeExten
 // and our virtual keys.
 func shownMetadata(v *model.Volume, image *model.Image) model.StringMap {
 	waits := v.Status == model.VolumeDownloading
-	failed := strings.HasPrefix(string(v.Status), "error") && v.Error != nil && *v.Error != ""
+	failed := (strings.HasPrefix(string(v.Status), "error") || v.MigrationStatus != nil && *v.MigrationStatus == "error") && v.Error != nil && *v.Error != ""
 	if len(v.AdminMetadata) == 0 && !v.ReadOnly && !waits && !failed && v.Metadata != nil {
 		return v.Metadata // as it is, most times
 	}

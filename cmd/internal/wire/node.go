@@ -26,6 +26,7 @@ import (
 	"github.com/vmthunder/vmthunder/driver/image"
 	"github.com/vmthunder/vmthunder/driver/initiator"
 	"github.com/vmthunder/vmthunder/driver/loop"
+	"github.com/vmthunder/vmthunder/driver/mover"
 	"github.com/vmthunder/vmthunder/driver/pool"
 	"github.com/vmthunder/vmthunder/driver/stack"
 	"github.com/vmthunder/vmthunder/driver/target"
@@ -133,6 +134,8 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 	})
 	d.Tasks = map[model.TaskKind]driver.TaskWorker{
 		model.TaskUploadImage: image.NewUploader(image.UploadOptions{Dir: filepath.Join(c.Node.ImageDir, "upload"), Sink: glance, Runner: run}),
+		model.TaskMigrate:     mover.New(d.Initiator),
+		model.TaskServe:       mover.Server{},
 	}
 	if c.Node.Origin {
 		store, err := image.Open(image.Options{

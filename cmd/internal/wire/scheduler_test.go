@@ -39,6 +39,9 @@ type site struct {
 
 	taskState model.TaskState // how tasks are
 	taskError string
+	// serves: tasks of kind serve last, or fail for a reason.
+	serves     bool
+	serveFails string
 }
 
 // simAgent is a node without a kernel: what its document says stands.

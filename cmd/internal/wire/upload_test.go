@@ -207,6 +207,11 @@ func (s *site) observedTasks(d model.Desired) (out []model.ObservedTask) {
 	for _, k := range d.Tasks {
 		o := model.ObservedTask{ID: k.ID, State: s.taskState, Phase: "send", Done: 5, Total: 10, Error: s.taskError}
 		switch {
+		case k.Kind == model.TaskServe && k.State == model.Present && s.serves:
+			o = model.ObservedTask{ID: k.ID, State: model.TaskStateWorking}
+			if s.serveFails != "" {
+				o.State, o.Error = model.TaskStateFailed, s.serveFails
+			}
 		case k.State == model.Absent:
 			o = model.ObservedTask{ID: k.ID, State: model.TaskStateAbsent}
 		case s.taskState == model.TaskStateDone:
