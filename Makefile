@@ -16,7 +16,7 @@ demo: packages ## Show the whole line on this machine: image, 100 volumes, VMs t
 	$(GO) run ./cmd/vmthunder-demo
 
 .PHONY: test
-test: packages peer vet test-unit test-client test-rabbit test-kernel test-lab test-clients-short ## All tests but tempest; what CI runs
+test: packages peer vet test-unit test-client test-rabbit test-kernel test-lab test-clients-short ## All tests but tempest and libvirt; what CI runs
 
 .PHONY: packages
 packages: ## Install what building, testing and the laboratory need (Debian 12, root)
@@ -61,15 +61,15 @@ test-lab: modules ## The whole product in the laboratory
 	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
 	$(TEST) -tags lab -timeout 30m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
 
-CLIENTS = devstack/packages.sh build lab postgres rabbit openstack image nova clients peer; \
+CLIENTS = devstack/packages.sh build lab postgres rabbit openstack image nova libvirt clients peer; \
 	export VMT_ARTEFACTS=$(CURDIR)/$(BIN)/clients; $(TEST) -tags lab -timeout 80m -v ./devstack/clients
 
 .PHONY: test-clients
-test-clients: modules ## The API with real clients: recorded Cinder, tempest, Nova, the openstack command, Horizon (about half an hour)
+test-clients: modules ## The API with real clients: recorded Cinder, tempest, Nova (also with libvirt and QEMU), the openstack command, Horizon (about 40 minutes)
 	@$(CLIENTS) | grep --line-buffered -vE '^(=== |    --- PASS)'
 
 .PHONY: test-clients-short
-test-clients-short: modules ## The same without tempest (about 7 minutes)
+test-clients-short: modules ## The same without tempest and QEMU (about 8 minutes)
 	@$(CLIENTS) -short | grep --line-buffered -vE '^(=== |    --- PASS)'
 
 .PHONY: bench

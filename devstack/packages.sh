@@ -8,7 +8,8 @@
 # Groups: lab (user-mode-linux and its tools), postgres, rabbit, openstack (Keystone,
 # Glance, the openstack command), image (the boot image and QEMU), build (make, and Go
 # when there is none that will do). Without a group: all of these. And, only when named:
-# nova (Nova and Placement), clients (for make test-clients: tempest, Horizon, Chromium).
+# nova (Nova and Placement), libvirt (for Nova's libvirt driver in nodes), clients (for
+# make test-clients: tempest, Horizon, Chromium).
 #
 # Nothing is removed, nothing is upgraded but what the packages themselves depend on, no
 # service is started, and a second run asks dpkg and is done. VMT_CACHE (default /var/cache/vmthunder-lab) keeps the Go
@@ -20,7 +21,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 GO_FETCH=${VMT_GO:-1.26.8}
 GROUPS_DEFAULT='lab postgres rabbit openstack image build'
 GROUPS_ALL="$GROUPS_DEFAULT peer"
-GROUPS_MORE='nova clients'
+GROUPS_MORE='nova libvirt clients'
 
 packages() {
 	case $1 in
@@ -33,6 +34,8 @@ packages() {
 	peer) echo cinder-common dmidecode qemu-utils ;; # os-brick runs dmidecode
 	build) echo make git ca-certificates gcc libc6-dev ;;
 	nova) echo nova-common python3-placement ;;
+	# Not libvirt-daemon-system: that is units, users and polkit, which nodes do without.
+	libvirt) echo libvirt-daemon libvirt-clients python3-libvirt qemu-system-x86 qemu-utils dmidecode open-iscsi ;;
 	clients) echo tempest cinder-tempest-plugin openstack-dashboard chromium chromium-driver ;;
 	*) return 1 ;;
 	esac

@@ -6,7 +6,8 @@
 // Keystone and Glance run as ordinary processes inside the namespace, on fixed ports,
 // so any number of laboratories stand side by side. When asked for, Debian's real Cinder
 // stands beside the project's own API, to compare with, and Nova, whose virtual
-// machines are fakes while their volumes are connected on the nodes. It needs root, /dev/net/tun and the
+// machines are fakes while their volumes are connected on the nodes; StartCompute makes
+// a node a host of Nova's with libvirt and QEMU. It needs root, /dev/net/tun and the
 // Debian packages listed in devstack/packages.sh; no KVM, no kernel modules, no systemd,
 // and it changes nothing on the host outside its state directory, its namespace and a
 // directory for the nodes' memory in /dev/shm.

@@ -15,6 +15,7 @@ import (
 
 // novaConf is shared by all of Nova's programs. Without networks there is nothing to wait
 // for. Nova sends a service token along, as is needed to detach volumes.
+// A host whose processor emulates a guest's may be too busy to report for a minute.
 const novaConf = `[DEFAULT]
 my_ip = %[1]s
 host = controller
@@ -26,6 +27,7 @@ vif_plugging_timeout = 0
 block_device_allocate_retries = 120
 block_device_allocate_retries_interval = 1
 instance_usage_audit = false
+service_down_time = 300
 [api]
 auth_strategy = keystone
 [api_database]
