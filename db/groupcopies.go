@@ -59,7 +59,7 @@ func (s *Store) CopyGroup(ctx context.Context, g model.Group) (model.Group, []mo
 	return made, vols, err
 }
 
-// sourceOf reads what the new group is made from: its types, and its volumes as they are to
+// sourceOf reads what the new group is made from: its types and zone, and its volumes as they are to
 // be made.
 func (t *Tx) sourceOf(g *model.Group) (vols []model.Volume, together bool, err error) {
 	from := g.SourceGroupID
@@ -72,7 +72,7 @@ func (t *Tx) sourceOf(g *model.Group) (vols []model.Volume, together bool, err e
 	if err != nil {
 		return nil, false, err
 	}
-	g.GroupTypeID, g.VolumeTypes = source.GroupTypeID, source.VolumeTypes
+	g.GroupTypeID, g.VolumeTypes, g.AvailabilityZone = source.GroupTypeID, source.VolumeTypes, source.AvailabilityZone
 	if g.GroupSnapshotID != nil {
 		vols, err = t.fromSnapshots(*g.GroupSnapshotID)
 		if err == nil && len(vols) == 0 {

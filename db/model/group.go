@@ -55,7 +55,7 @@ type Group struct {
 	Name             *string     `db:"name"`
 	Description      *string     `db:"description"`
 	Status           GroupStatus `db:"status"`
-	AvailabilityZone *string     `db:"availability_zone"` // null of one made from another
+	AvailabilityZone *string     `db:"availability_zone"`
 	GroupTypeID      uuid.UUID   `db:"group_type_id"`
 	Specs            StringMap   `db:"group_specs"` // of the type, joined in; never written
 	Legacy           bool        `db:"legacy"`      // of type [LegacyGroupType]; never written

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,7 +121,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// goldenStatuses are those of all of the project's volumes or snapshots, by id.
+// goldenStatuses are those of all of the project's volumes, snapshots or groups, by id.
 func goldenStatuses(ctx context.Context, c *cluster.Client, of string) (map[string]string, error) {
 	var list map[string]json.RawMessage
 	if err := c.Do(ctx, http.MethodGet, "/"+of+"/detail", nil, &list); err != nil {
@@ -141,13 +142,22 @@ func goldenStatuses(ctx context.Context, c *cluster.Client, of string) (map[stri
 func (s *site) sweepGolden(t *testing.T) {
 	t.Helper()
 	ctx, admin := limit(t, time.Minute), s.c.Admin()
-	for _, of := range []string{"snapshots", "volumes"} {
+	for _, x := range []struct {
+		of, method, path string
+		body             any
+	}{
+		{"group_snapshots", "DELETE", "", nil},
+		{"snapshots", "POST", "/action", map[string]any{"os-force_delete": nil}},
+		{"groups", "POST", "/action", map[string]any{"delete": map[string]any{"delete-volumes": true}}},
+		{"volumes", "POST", "/action", map[string]any{"os-force_delete": nil}},
+	} {
+		of := x.of
 		there, err := goldenStatuses(ctx, admin, of)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for id := range there {
-			if err := admin.Do(ctx, "POST", "/"+of+"/"+id+"/action", map[string]any{"os-force_delete": nil}, nil); err != nil {
+			if err := admin.Do(ctx, x.method, "/"+of+"/"+id+x.path, x.body, nil); err != nil && !strings.Contains(err.Error(), "404") {
 				t.Error(err)
 			}
 		}
@@ -158,16 +168,16 @@ func (s *site) sweepGolden(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	var types struct {
-		Types []struct{ ID, Name string } `json:"volume_types"`
-	}
-	if err := admin.Do(ctx, "GET", "/types?is_public=None", nil, &types); err != nil {
-		t.Fatal(err)
-	}
-	for _, x := range types.Types {
-		if slices.Contains([]string{"gold", "priv", "deftype"}, x.Name) {
-			if err := admin.Do(ctx, "DELETE", "/types/"+x.ID, nil, nil); err != nil {
-				t.Error(err)
+	for of, path := range map[string]string{"volume_types": "/types", "group_types": "/group_types"} {
+		var types map[string][]struct{ ID, Name string }
+		if err := admin.Do(ctx, "GET", path+"?is_public=None", nil, &types); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range types[of] {
+			if slices.Contains([]string{"gold", "priv", "deftype", "gt"}, x.Name) {
+				if err := admin.Do(ctx, "DELETE", path+"/"+x.ID, nil, nil); err != nil {
+					t.Error(err)
+				}
 			}
 		}
 	}

@@ -43,6 +43,8 @@ true
 const rowsLeft = `
 SELECT 'volume ' || id || ' ' || status FROM volumes
 UNION ALL SELECT 'snapshot ' || id || ' ' || status FROM snapshots
+UNION ALL SELECT 'group ' || id || ' ' || status FROM volume_groups
+UNION ALL SELECT 'group snapshot ' || id || ' ' || status FROM group_snapshots
 UNION ALL SELECT 'dropped thin device ' || thin_id || ' at ' || host FROM dropped_thins
 UNION ALL SELECT 'unmanaged ' || kind || ' ' || id FROM unmanaged
 UNION ALL SELECT 'task ' || kind || ' ' || status || ' at ' || host FROM tasks

@@ -191,7 +191,7 @@ func (s *Scheduler) CopyGroup(_ context.Context, g model.Group) (model.Group, er
 	if err := model.CheckQuota(s.Store.limits(s.Store.QuotaRows[g.ProjectID]), s.Store.usage(g.ProjectID), claims); err != nil {
 		return g, err
 	}
-	g.GroupTypeID, g.VolumeTypes = source.GroupTypeID, slices.Clone(source.VolumeTypes)
+	g.GroupTypeID, g.VolumeTypes, g.AvailabilityZone = source.GroupTypeID, slices.Clone(source.VolumeTypes), source.AvailabilityZone
 	out := s.Store.addGroup(g)
 	for i := range vols {
 		vols[i].CreatedAt = s.Store.tick()

@@ -25,7 +25,7 @@ func (s *site) group(consistent bool) model.Group {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	g, err := s.store.CreateGroup(ctx, model.Group{ProjectID: "p", UserID: "u", GroupTypeID: y.ID})
+	g, err := s.store.CreateGroup(ctx, model.Group{ProjectID: "p", UserID: "u", GroupTypeID: y.ID, AvailabilityZone: new("nova")})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestGroupFromFirstToLast(t *testing.T) {
 	for _, from := range []model.Group{{GroupSnapshotID: &p.ID}, {SourceGroupID: &g.ID}} {
 		from.ProjectID, from.UserID = "p", "u"
 		made, err := s.svc.CopyGroup(ctx, from)
-		if err != nil || made.GroupTypeID != g.GroupTypeID {
+		if err != nil || made.GroupTypeID != g.GroupTypeID || made.AvailabilityZone == nil || *made.AvailabilityZone != "nova" {
 			t.Fatalf("%+v, %v", made, err)
 		}
 		made = s.groupIs(made.ID, model.GroupAvailable)
