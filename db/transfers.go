@@ -211,6 +211,8 @@ func together(v model.Volume, snaps []model.Snapshot) []claim {
 // handOver writes the new owner of what is locked.
 func (t *Tx) handOver(x model.Transfer, v model.Volume, counted int, projectID, userID string) error {
 	switch {
+	case v.GroupID != nil: // it would go with a group that is another project's
+		return say(model.ErrConflict, "Invalid volume: Volume %s must not be part of a consistency group.", v.ID)
 	case v.Status == model.VolumeMaintenance:
 		return say(model.ErrConflict, "Invalid volume: The volume cannot accept transfer in maintenance mode.")
 	case v.Status != model.VolumeAwaitingTransfer:
