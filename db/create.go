@@ -150,6 +150,26 @@ func (v *newVolume) complete(status model.VolumeStatus, image *model.Image) {
 	}
 }
 
+// AddVolume inserts a blank volume in a status, if the project's quotas have room for it;
+// else the error is a *[model.QuotaError]. It locks the project, so it comes before any other
+// lock.
+func (t *Tx) AddVolume(v model.Volume, status model.VolumeStatus) (model.Volume, error) {
+	if err := t.store.quota(t, []model.Volume{v}); err != nil {
+		return v, err
+	}
+	row := newVolume{v}
+	row.complete(status, nil)
+	out, err := t.insertVolumes([]newVolume{row})
+	return firstOf(out), err
+}
+
+func firstOf[T any](of []T) (first T) {
+	if len(of) > 0 {
+		first = of[0]
+	}
+	return first
+}
+
 func (t *Tx) insertVolumes(vols []newVolume) ([]model.Volume, error) {
 	rows := make([]volumeRow, len(vols))
 	for i := range vols {

@@ -22,7 +22,7 @@ func TestOnlyMoveWritesStatuses(t *testing.T) {
 	if err != nil || len(files) < 10 {
 		t.Fatal(files, err)
 	}
-	update := regexp.MustCompile("(?is)UPDATE\\s+(volumes|images|attachments|tree_members)\\b.*?(\\bWHERE\\b|`|\")")
+	update := regexp.MustCompile("(?is)UPDATE\\s+(volumes|images|attachments|tree_members|backups)\\b.*?(\\bWHERE\\b|`|\")")
 	status := regexp.MustCompile(`(?i)\b(status|state)\s*=`)
 	attach := regexp.MustCompile(`(?i)UPDATE\s+attachments.*\battach_status\s*=`)
 	for _, f := range files {

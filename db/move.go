@@ -22,6 +22,7 @@ const (
 	groupSnapshotStatus statusOf = "group_snapshots.status"
 	memberState         statusOf = "tree_members.state"
 	taskStatus          statusOf = "tasks.status"
+	backupStatus        statusOf = "backups.status"
 )
 
 // change of a status of the rows that where selects. Placeholders are ?.

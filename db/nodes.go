@@ -15,7 +15,7 @@ import (
 
 const nodeColumns = `n.host, n.address, n.initiator, n.origin, n.compute, n.availability_zone, n.rack, n.enabled,
 	n.disabled_reason, n.frozen, n.alive, n.last_seen, n.boot_id, n.version, n.generation, n.applied, n.pool_uuid,
-	n.pool_total, n.pool_free, n.pool_state, n.image_free, n.cache_driver, n.cache_reason, n.target_helper, n.problems,
+	n.pool_total, n.pool_free, n.pool_state, n.image_free, n.cache_driver, n.cache_reason, n.target_helper, n.backups, n.problems,
 	COALESCE(tn.next, 1) AS next_thin, n.created_at, n.updated_at`
 
 const selectNodes = "SELECT " + nodeColumns + " FROM nodes n LEFT JOIN thin_numbers tn ON tn.host = n.host"

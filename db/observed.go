@@ -354,6 +354,7 @@ func (r *report) saveNode() error {
 		n.PoolUUID = o.Pool.UUID
 	}
 	n.ImageFree, n.CacheDriver, n.CacheReason, n.TargetHelper = o.ImageFreeBytes, o.CacheDriver, o.CacheReason, o.TargetHelper
+	n.Backups = o.Backups
 	problems, err := json.Marshal(append(append([]string{}, o.Problems...), unknown(o.Unknown)...))
 	if err != nil {
 		return fmt.Errorf("problems: %w", err)
@@ -367,16 +368,16 @@ func (r *report) saveNode() error {
 	}
 	_, err = r.q.NamedExecContext(r.ctx, `INSERT INTO nodes (host, address, initiator, origin, compute, availability_zone, rack,
 			alive, last_seen, boot_id, version, applied, pool_uuid, pool_total, pool_free, pool_state, image_free,
-			cache_driver, cache_reason, target_helper, problems)
+			cache_driver, cache_reason, target_helper, backups, problems)
 		VALUES (:host, :address, :initiator, :origin, :compute, :availability_zone, :rack,
 			true, now(), :boot_id, :version, :applied, :pool_uuid, :pool_total, :pool_free, :pool_state, :image_free,
-			:cache_driver, :cache_reason, :target_helper, :problems)
+			:cache_driver, :cache_reason, :target_helper, :backups, :problems)
 		ON CONFLICT (host) DO UPDATE SET address = EXCLUDED.address, initiator = EXCLUDED.initiator, origin = EXCLUDED.origin,
 			compute = EXCLUDED.compute, availability_zone = EXCLUDED.availability_zone, rack = EXCLUDED.rack, alive = true,
 			last_seen = EXCLUDED.last_seen, boot_id = EXCLUDED.boot_id, version = EXCLUDED.version, applied = EXCLUDED.applied,
 			pool_uuid = EXCLUDED.pool_uuid, pool_total = EXCLUDED.pool_total, pool_free = EXCLUDED.pool_free,
 			pool_state = EXCLUDED.pool_state, image_free = EXCLUDED.image_free, cache_driver = EXCLUDED.cache_driver,
-			cache_reason = EXCLUDED.cache_reason, target_helper = EXCLUDED.target_helper, problems = EXCLUDED.problems,
+			cache_reason = EXCLUDED.cache_reason, target_helper = EXCLUDED.target_helper, backups = EXCLUDED.backups, problems = EXCLUDED.problems,
 			updated_at = now()`, n)
 	return translate(r.ctx, err)
 }

@@ -175,6 +175,11 @@ func sameID(a, b *uuid.UUID) bool { return a == b || a != nil && b != nil && *a 
 // home is where the volume lives or will live: with its group, if that has a home, else on
 // the host that asks.
 func (s *Service) home(t Tx, v model.Volume, together *string, asking string) (model.Node, error) {
+	return s.homeOf(t, v, together, asking, func(model.Node) bool { return true })
+}
+
+// homeOf is home with a node that may be chosen, if one has to be.
+func (s *Service) homeOf(t Tx, v model.Volume, together *string, asking string, may func(model.Node) bool) (model.Node, error) {
 	want := asking
 	switch {
 	case v.Home != nil:
@@ -208,7 +213,7 @@ func (s *Service) home(t Tx, v model.Volume, together *string, asking string) (m
 	}
 	best, ok := model.Node{}, false
 	for _, n := range nodes {
-		if !n.Alive || !n.Enabled || !n.Compute || n.Frozen || n.AvailabilityZone != v.AvailabilityZone || s.full(n, v) != "" {
+		if !may(n) || !n.Alive || !n.Enabled || !n.Compute || n.Frozen || n.AvailabilityZone != v.AvailabilityZone || s.full(n, v) != "" {
 			continue
 		}
 		if !ok || n.PoolFree > best.PoolFree {

@@ -232,21 +232,21 @@ func migrateEnded(s *Service, t Tx, k model.Task, _ model.TaskStatus, v *model.V
 
 // migrateGone: the new home has taken down what it has copied with, so the volume's own devices may
 // stand on the data.
-func migrateGone(t Tx, k model.Task) error {
+func migrateGone(_ *Service, t Tx, k model.Task) (string, error) {
 	v, err := t.LockVolume(k.VolumeID)
 	if errors.Is(err, model.ErrNotFound) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if v.Status != model.VolumeMaintenance || v.MigrationStatus == nil || *v.MigrationStatus != completing || *v.Home != k.Host {
-		return nil
+		return "", nil
 	}
 	if err := t.SetVolumeStatus(v.ID, model.VolumeAvailable, v.AttachStatus, nil); err != nil {
-		return err
+		return "", err
 	}
-	return t.SetMigrationStatus(v.ID, migrated)
+	return "", t.SetMigrationStatus(v.ID, migrated)
 }
 
 // serveEnded: without the old home there is nothing to copy.

@@ -96,6 +96,8 @@ type Store interface {
 	FinishJob(ctx context.Context, id int64) error
 	RetryJob(ctx context.Context, id int64, at time.Time, reason string) error
 
+	Backup(ctx context.Context, id uuid.UUID, projectID string) (model.Backup, error)
+
 	Task(ctx context.Context, id uuid.UUID) (model.Task, error)
 	// OpenTasks returns those that have not ended, the oldest first.
 	OpenTasks(ctx context.Context) ([]model.Task, error)
@@ -181,6 +183,26 @@ type Tx interface {
 	MoveTask(id uuid.UUID, m model.TaskMove) (model.Task, error)
 	// TasksOf returns a volume's tasks and those of its snapshots, the oldest first.
 	TasksOf(volume uuid.UUID) ([]model.Task, error)
+	// TasksOfBackup returns the tasks about a backup, the oldest first.
+	TasksOfBackup(id uuid.UUID) ([]model.Task, error)
+
+	// ReserveBackup returns a *model.QuotaError if there is no room for a backup; AddVolume inserts
+	// a blank volume, if there is. Both lock the project, before anything else.
+	ReserveBackup(project string, gib int) error
+	AddVolume(v model.Volume, status model.VolumeStatus) (model.Volume, error)
+	LockSnapshot(id uuid.UUID) (model.Snapshot, error)
+	AddBackup(b model.Backup) (model.Backup, error)
+	// LockBackup returns a backup, locked, after volumes and tasks.
+	LockBackup(id uuid.UUID) (model.Backup, error)
+	// BackupsOf returns a project's backups of a volume.
+	BackupsOf(volume uuid.UUID, projectID string) ([]model.Backup, error)
+	// BackupChildren counts the increments of a backup.
+	BackupChildren(id uuid.UUID) (int, error)
+	// MoveBackup changes the status if it is one of From, else ErrConflict.
+	MoveBackup(id uuid.UUID, m model.BackupMove) (model.Backup, error)
+	DeleteBackup(id uuid.UUID) error
+	// Restored writes into a volume what it gets of the one that a backup was taken of.
+	Restored(volume uuid.UUID, src model.BackupSource, from *uuid.UUID) error
 	// DeleteTask removes a task that has ended.
 	DeleteTask(id uuid.UUID) (model.Task, error)
 }

@@ -15,21 +15,26 @@ import (
 // taskKind is what the control plane does about tasks of one kind; model.Task says how one
 // is added.
 type taskKind struct {
+	// able tells whether a node can do it; nil: any can.
+	able func(n model.Node) bool
 	// ended is called in the transaction in which a task ends, with the task as it is then
 	// (succeeded with its Result, or failed with its Error) and its volume locked; v is nil if
 	// that is not there any more; was is the status that it had. It changes the status of what
 	// waited for the task.
 	ended func(s *Service, t Tx, k model.Task, was model.TaskStatus, v *model.Volume) error
 	// gone, if it isn't nil, is called in the transaction in which the row of a task goes, of which
-	// nothing is left on its node. Its volume is locked.
-	gone func(t Tx, k model.Task) error
+	// nothing is left on its node. Its volume is locked. The host is to be told.
+	gone func(s *Service, t Tx, k model.Task) (host string, err error)
 }
 
 func taskKinds() map[model.TaskKind]taskKind {
 	return map[model.TaskKind]taskKind{
-		model.TaskUploadImage: {ended: uploadEnded},
-		model.TaskMigrate:     {ended: migrateEnded, gone: migrateGone},
-		model.TaskServe:       {ended: serveEnded},
+		model.TaskUploadImage:   {ended: uploadEnded},
+		model.TaskCreateBackup:  {able: keepsBackups, ended: backupEnded, gone: backupTaskGone},
+		model.TaskRestoreBackup: {able: keepsBackups, ended: restoreEnded},
+		model.TaskDeleteBackup:  {able: keepsBackups, ended: backupDeleted},
+		model.TaskMigrate:       {ended: migrateEnded, gone: migrateGone},
+		model.TaskServe:         {ended: serveEnded},
 	}
 }
 
@@ -55,11 +60,12 @@ func (s *Service) beginTask(t Tx, k model.Task, v model.Volume) (model.Task, err
 	var err error
 	switch {
 	case k.Access == model.TaskVolume:
-		k.Host, err = s.homeForTask(t, v)
+		k.Host, err = s.homeForTask(t, k.Kind, v)
 	case v.Pristine():
-		k.Host, err = s.readerOf(t, v.ImageID)
+		k.Host, err = s.readerOf(t, k.Kind, v.ImageID)
 	default:
 		k.Host, k.SourceThin = *v.Home, v.ThinID
+		err = s.mustBeAble(t, k)
 	}
 	if err != nil {
 		return k, err
@@ -72,10 +78,13 @@ func (s *Service) beginSnapshotTask(t Tx, k model.Task, sn model.Snapshot) (mode
 	k.VolumeID, k.SnapshotID, k.Bytes, k.ImageID, k.Access = sn.VolumeID, &sn.ID, sn.Bytes(), sn.ImageID, model.TaskCopy
 	if sn.ThinID != nil {
 		k.Host, k.SourceThin = *sn.Home, sn.ThinID
+		if err := s.mustBeAble(t, k); err != nil {
+			return k, err
+		}
 		return t.AddTask(k)
 	}
 	var err error
-	if k.Host, err = s.readerOf(t, sn.ImageID); err != nil {
+	if k.Host, err = s.readerOf(t, k.Kind, sn.ImageID); err != nil {
 		return k, err
 	}
 	return t.AddTask(k)
@@ -83,7 +92,7 @@ func (s *Service) beginSnapshotTask(t Tx, k model.Task, sn model.Snapshot) (mode
 
 // homeForTask is the home of a volume that a task works on itself, which it gets now if it
 // has none.
-func (s *Service) homeForTask(t Tx, v model.Volume) (string, error) {
+func (s *Service) homeForTask(t Tx, kind model.TaskKind, v model.Volume) (string, error) {
 	var together *string
 	if v.GroupID != nil && v.Home == nil {
 		var err error
@@ -91,12 +100,12 @@ func (s *Service) homeForTask(t Tx, v model.Volume) (string, error) {
 			return "", err
 		}
 	}
-	home, err := s.home(t, v, together, "")
+	home, err := s.homeOf(t, v, together, "", able(kind))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
 	if v.Home != nil {
-		return home.Host, nil
+		return home.Host, s.mustBeAble(t, model.Task{Kind: kind, Host: home.Host})
 	}
 	if _, err := t.SetHome(v.ID, home.Host); err != nil {
 		return "", err
@@ -112,19 +121,45 @@ func (s *Service) homeForTask(t Tx, v model.Volume) (string, error) {
 	return home.Host, err
 }
 
+// able is the kind's, or anybody.
+func able(kind model.TaskKind) func(model.Node) bool {
+	if f := taskKinds()[kind].able; f != nil {
+		return f
+	}
+	return func(model.Node) bool { return true }
+}
+
+// mustBeAble is model.ErrUnavailable if the task's node can't do it. One that is not asked to
+// be able to do anything may be away now.
+func (s *Service) mustBeAble(t Tx, k model.Task) error {
+	if taskKinds()[k.Kind].able == nil {
+		return nil
+	}
+	nodes, err := t.NodesOf(k.Host)
+	switch {
+	case err != nil:
+		return err
+	case len(nodes) == 0 || !nodes[0].Alive:
+		return fmt.Errorf("%w: node %s, which has the data, does not answer; start its agent", model.ErrUnavailable, k.Host)
+	case !able(k.Kind)(nodes[0]):
+		return fmt.Errorf("%w: node %s, which has the data, does not reach the store of backups; its section [backup] says where that is", model.ErrUnavailable, k.Host)
+	}
+	return nil
+}
+
 // readerOf chooses who reads what was never written: of an image's members that serve it
 // the least deep, since an origin has it all on its disk; without an image anybody, an origin
 // first, for the same reason.
-func (s *Service) readerOf(t Tx, image *uuid.UUID) (string, error) {
+func (s *Service) readerOf(t Tx, kind model.TaskKind, image *uuid.UUID) (string, error) {
 	nodes, err := t.Nodes()
 	if err != nil {
 		return "", err
 	}
-	nodes = slices.DeleteFunc(nodes, func(n model.Node) bool { return !n.Alive })
+	nodes = slices.DeleteFunc(nodes, func(n model.Node) bool { return !n.Alive || !able(kind)(n) })
 	if image == nil {
 		slices.SortStableFunc(nodes, func(a, b model.Node) int { return rank(b.Origin) - rank(a.Origin) })
 		if len(nodes) == 0 {
-			return "", fmt.Errorf("%w: no node is alive", model.ErrUnavailable)
+			return "", fmt.Errorf("%w: no node that could do it is alive", model.ErrUnavailable)
 		}
 		return nodes[0].Host, nil
 	}
@@ -138,7 +173,7 @@ func (s *Service) readerOf(t Tx, image *uuid.UUID) (string, error) {
 		return !alive || m.State != model.MemberActive
 	})
 	if len(members) == 0 {
-		return "", fmt.Errorf("%w: nobody who has image %s is alive", model.ErrUnavailable, *image)
+		return "", fmt.Errorf("%w: nobody who has image %s and could do it is alive", model.ErrUnavailable, *image)
 	}
 	return slices.MinFunc(members, func(a, b model.Member) int { return a.Depth - b.Depth }).Host, nil
 }
@@ -210,13 +245,14 @@ func (s *Service) tasksReported(ctx context.Context, c Changes) error {
 		errs = append(errs, s.endTask(ctx, e.ID, to))
 	}
 	for _, id := range c.TasksGone {
+		var tell string
 		err := s.store.Tx(ctx, func(t Tx) error {
 			k, err := t.DeleteTask(id)
 			if err != nil {
 				return err
 			}
 			if kind, ok := taskKinds()[k.Kind]; ok && kind.gone != nil {
-				if err := kind.gone(t, k); err != nil {
+				if tell, err = kind.gone(s, t, k); err != nil {
 					return err
 				}
 			}
@@ -229,6 +265,7 @@ func (s *Service) tasksReported(ctx context.Context, c Changes) error {
 		if !errors.Is(err, model.ErrNotFound) { // another replica was faster
 			errs = append(errs, err)
 		}
+		s.tell(tell)
 	}
 	return errors.Join(errs...)
 }
@@ -241,7 +278,7 @@ func (s *Service) abandonTasks(t Tx, volume uuid.UUID) error {
 	}
 	why := "the volume was deleted meanwhile"
 	for _, k := range tasks {
-		if k.SnapshotID != nil {
+		if k.SnapshotID != nil || k.Access == model.TaskNone {
 			continue
 		}
 		if k, err = t.LockTask(k.ID); err != nil {

@@ -101,21 +101,7 @@ func uploadEnded(s *Service, t Tx, k model.Task, was model.TaskStatus, v *model.
 	if v.Status != model.VolumeUploading {
 		return nil // somebody has reset it
 	}
-	tasks, err := t.TasksOf(v.ID)
-	if err != nil {
-		return err
-	}
-	for _, other := range tasks {
-		if other.Kind == k.Kind && other.ID != k.ID && !other.Ended() {
-			return nil // it was reset, and is being uploaded again
-		}
-	}
-	of := make([]model.AttachStatus, len(v.Attachments))
-	for i, a := range v.Attachments {
-		of[i] = a.Status
-	}
-	status, attach := model.StatusFromAttachments(of)
-	return t.SetVolumeStatus(v.ID, status, attach, nil)
+	return s.statusBack(t, k, v)
 }
 
 // abandonImage deletes what an upload that has failed has left in the image service.

@@ -19,14 +19,11 @@ type absent struct {
 	what    string // in "… is not supported by this backend yet."
 	read    string // policy rule of lists and items
 	write   string // policy rule of the rest
-	count   bool   // with_count
 	noItem  bool   // there are no routes for items
 }
 
 func absents() []absent {
 	return []absent{
-		{path: "backups", list: "backups", missing: "Backup %s could not be found.", what: "Backing up volumes",
-			read: "backup:get_all", write: "backup:create", count: true},
 		{path: "clusters", min: 7, list: "clusters", missing: "Cluster %s could not be found.", what: "Clustering services",
 			read: "clusters:get_all", write: "clusters:update"},
 		{path: "os-snapshot-manage", list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
@@ -50,8 +47,6 @@ func (a *API) absentRoutes() []route {
 		}
 		item := a.absentItem(n)
 		switch n.path {
-		case "backups":
-			out = append(out, route{method: "POST", path: base + "/import_record", h: a.absentCreate(n)})
 		}
 		for _, path := range []string{"/{id}", "/{id}/{sub}", "/{id}/{sub}/{key}"} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
@@ -82,15 +77,7 @@ func (a *API) absentList(n absent) handler {
 		if p.marker != "" && n.missing != "" {
 			return fault.NotFound(n.missing, p.marker)
 		}
-		body := view.Object{n.list: []any{}}
-		withCount, err := c.withCount()
-		if err != nil {
-			return err
-		}
-		if n.count && withCount {
-			body["count"] = 0
-		}
-		return c.json(http.StatusOK, body)
+		return c.json(http.StatusOK, view.Object{n.list: []any{}})
 	}
 }
 

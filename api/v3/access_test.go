@@ -67,7 +67,7 @@ func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	quiet := logrus.New()
 	quiet.SetOutput(io.Discard)
 	cfg := v3.Config{
-		Store: c.store, Scheduler: &v3test.Scheduler{Store: c.store}, Nova: c.nova,
+		Store: c.store, Scheduler: &v3test.Scheduler{Store: c.store, BackupStatus: model.BackupAvailable}, Nova: c.nova,
 		Glance: &v3test.Glance{Images: []model.Image{{ID: image, Name: "debian", SizeBytes: 1 << 20, VirtualBytes: 1 << 30, DiskFormat: "raw"}}},
 	}
 	for _, set := range change {
@@ -92,6 +92,7 @@ func newCloud(t testing.TB, change ...func(*v3.Config)) *cloud {
 	}
 	c.must("member@A", "POST", "/volumes/{volume}/action", `{"os-set_image_metadata":{"metadata":{"k":"v"}}}`)
 	c.make("snapshot", "member@A", "/snapshots", `{"snapshot":{"volume_id":"{volume}","metadata":{"k":"v"}}}`, "snapshot")
+	c.make("backup", "member@A", "/backups", `{"backup":{"volume_id":"{volume}","metadata":{"k":"v"}}}`, "backup")
 	c.make("attachment", "member@A", "/attachments", `{"attachment":{"volume_uuid":"{used}","connector":{"host":"n1"}}}`, "attachment")
 	c.must("member@A", "POST", "/attachments/{attachment}/action", `{"os-complete":null}`)
 	transfer := c.make("transfer", "member@A", "/os-volume-transfer", `{"transfer":{"volume_id":"{given}"}}`, "transfer")
@@ -290,7 +291,7 @@ func everybody(t *testing.T, table []access, newer bool) {
 			switch {
 			case rec.Code != want:
 				t.Errorf("%s by %s: %d, want %d: %s", row, who.name, rec.Code, want, rec.Body)
-			case want == http.StatusForbidden && !slices.ContainsFunc([]string{row.rule, "volume:get ", "group:get ", "group:get_group_snapshot ", "not authorized"}, func(s string) bool {
+			case want == http.StatusForbidden && !slices.ContainsFunc([]string{row.rule, "volume:get ", "backup:get ", "group:get ", "group:get_group_snapshot ", "not authorized"}, func(s string) bool {
 				return strings.Contains(rec.Body.String(), s)
 			}):
 				t.Errorf("%s by %s: %s does not name %s", row, who.name, rec.Body, row.rule)
@@ -309,7 +310,7 @@ func (c *cloud) rows() (text string) {
 	c.store.Do(func(s *v3test.Store) {
 		b, err := json.Marshal([]any{
 			s.VolumeRows, s.SnapshotRows, s.AttachmentRows, s.TypeRows, s.TypeAccessRows, s.EncryptionRows, s.DefaultRows, s.QoSRows,
-			s.TransferRows, s.GroupTypeRows, s.GroupRows, s.GroupSnapshotRows, s.NodeRows, s.MessageRows, s.MemberRows, s.QuotaRows, s.ClassRows,
+			s.BackupRows, s.TransferRows, s.GroupTypeRows, s.GroupRows, s.GroupSnapshotRows, s.NodeRows, s.MessageRows, s.MemberRows, s.QuotaRows, s.ClassRows,
 		})
 		if err != nil {
 			c.t.Fatal(err)

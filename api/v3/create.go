@@ -324,10 +324,18 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 	}
 	var made []model.Volume
 	var err error
-	if w.source != nil {
+	switch {
+	case w.source != nil && w.source.backup != nil:
+		if len(vols) > 1 {
+			return nil, fault.BadRequest("Volumes of a backup are made one at a time.")
+		}
+		made = make([]model.Volume, 1)
+		made[0], err = a.Scheduler.RestoreNew(c.ctx(), *w.source.backup, vols[0], model.VolumeCreating, c.task())
+		err = w.source.refused(err)
+	case w.source != nil:
 		made, err = a.Scheduler.Copy(c.ctx(), vols)
 		err = w.source.refused(err)
-	} else {
+	default:
 		made, err = a.Scheduler.Create(c.ctx(), vols, w.kind.ExtraSpecs, w.image)
 	}
 	if err != nil && w.group != nil {

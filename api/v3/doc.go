@@ -1,7 +1,7 @@
 // Package v3 serves the Block Storage API v3, microversions 3.0 to 3.70, as Cinder 21
 // (Zed) does: paths, bodies, messages and status codes. One file per noun.
 //
-// Backups and groups do not exist yet: their lists are empty, their items are not found,
+// Groups do not exist yet: their lists are empty, their items are not found,
 // and to make one is a 400 that says so. Volume types can be encrypted, but there is no key
 // manager yet: a volume of such a type can't be made, and never is made without a key.
 //

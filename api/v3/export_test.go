@@ -26,6 +26,8 @@ func (a *API) Routes() []Route {
 			one.Actions = slices.Sorted(maps.Keys(a.volumeActions()))
 		case "/snapshots/{id}/action":
 			one.Actions = slices.Sorted(maps.Keys(a.snapshotActions()))
+		case "/backups/{id}/action":
+			one.Actions = slices.Sorted(maps.Keys(a.backupActions()))
 		case "/types/{id}/action":
 			one.Actions = []string{"addProjectAccess", "removeProjectAccess"}
 		case "/groups/{id}/action":

@@ -86,7 +86,7 @@ func says(text string) func(*httptest.ResponseRecorder) string {
 const m, adm = "member@A", "admin@A"
 
 // changes are those of cinder/api/openstack/rest_api_version_history.rst that show in what
-// is served. What backups and migration change is tested with them.
+// is served. What migration changes is tested with it.
 func changes() []change {
 	nobody := uuid.NewString()
 	return []change{
@@ -98,6 +98,7 @@ func changes() []change {
 		{5, m, "GET", "/messages?event_id=none", "", rowsOf("messages"), "1 rows", "0 rows"},
 		{7, adm, "GET", "/os-services", "", has("services", "0", "cluster"), "no", "yes"},
 		{7, adm, "GET", "/clusters", "", status, "404", "200"},
+		{9, m, "PUT", "/backups/{backup}", `{"backup":{"name":"y"}}`, status, "404", "200"},
 		{10, m, "GET", "/volumes?group_id=" + nobody, "", rowsOf("volumes"), "4 rows", "0 rows"},
 		{11, m, "GET", "/group_types", "", status, "404", "200"},
 		{12, m, "GET", "/volumes/summary", "", status, "404", "200"},
@@ -109,6 +110,8 @@ func changes() []change {
 		{14, m, "POST", "/groups/action", `{"create-from-src":{"source_group_id":"{group}"}}`, status, "404", "202"},
 		{6, m, "PUT", "/consistencygroups/{group}", `{"consistencygroup":{"name":""}}`, status, "400", "202"},
 		{15, m, "GET", "/volumes/{volume}/metadata", "", header("ETag"), "no", "yes"},
+		{18, adm, "GET", "/backups/{backup}", "", has("backup", "os-backup-project-attr:project_id"), "no", "yes"},
+		{18, m, "GET", "/backups/{backup}", "", has("backup", "os-backup-project-attr:project_id"), "no", "no"},
 		{19, adm, "POST", "/group_snapshots/{group_snapshot}/action", `{"reset_status":{"status":"error"}}`, status, "404", "202"},
 		{20, adm, "POST", "/groups/{group}/action", `{"reset_status":{"status":"error"}}`, status, "404", "202"},
 		{21, adm, "GET", "/volumes/{volume}", "", has("volume", "provider_id"), "no", "yes"},
@@ -160,6 +163,14 @@ func changes() []change {
 		{63, m, "GET", "/volumes/{volume}", "", has("volume", "volume_type_id"), "no", "yes"},
 		{65, m, "GET", "/volumes/{volume}", "", has("volume", "consumes_quota"), "no", "yes"},
 		{65, m, "GET", "/snapshots/{snapshot}", "", has("snapshot", "consumes_quota"), "no", "yes"},
+		{37, m, "GET", "/backups?sort=name", "", status, "400", "200"},
+		{43, m, "GET", "/backups/{backup}", "", has("backup", "metadata"), "no", "yes"},
+		{43, m, "PUT", "/backups/{backup}", `{"backup":{"metadata":{"a":"b"}}}`, status, "400", "200"},
+		{43, m, "POST", "/backups", `{"backup":{"volume_id":"{volume}","metadata":{"a":"b"}}}`, status, "400", "202"},
+		{45, m, "GET", "/backups?with_count=True", "", has("count"), "no", "yes"},
+		{47, m, "POST", "/volumes", `{"volume":{"size":1,"backup_id":"` + nobody + `"}}`, status, "202", "404"},
+		{51, m, "POST", "/backups", `{"backup":{"volume_id":"{volume}","availability_zone":"nova"}}`, status, "400", "202"},
+		{56, adm, "GET", "/backups/detail?all_tenants=1", "", has("backups", "0", "user_id"), "no", "yes"},
 		{66, m, "POST", "/snapshots", `{"snapshot":{"volume_id":"{used}"}}`, status, "400", "202"},
 		{66, m, "POST", "/snapshots", `{"snapshot":{"volume_id":"{volume}","force":false}}`, status, "202", "400"},
 		{68, m, "POST", "/volumes/{volume}/action", `{"os-reimage":{"image_id":"{image}"}}`, status, "404", "202"},
@@ -170,10 +181,9 @@ func changes() []change {
 // silent microversions change nothing that is to be seen here, with the reason.
 func silent() map[int]string {
 	return map[int]string{
-		1: "upload to Glance", 8: "manageable things", 9: "backups", 16: "migration", 17: "clusters of manageable things",
-		18: "backups",
-		37: "backups", 43: "backups", 46: "images of Nova without data", 47: "backups", 50: "multiattach is of types at every version",
-		51: "backups", 56: "backups", 60: "times are filters from 3.31 on", 64: "no volume is encrypted",
+		1: "upload to Glance", 8: "manageable things", 16: "migration", 17: "clusters of manageable things",
+		46: "images of Nova without data", 50: "multiattach is of types at every version",
+		60: "times are filters from 3.31 on", 64: "no volume is encrypted",
 		67: "the project is optional at every version", 69: "no target is shared",
 	}
 }

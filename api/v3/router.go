@@ -35,7 +35,7 @@ func (a *API) AddTo(router *mux.Router, projectPattern string) {
 func (a *API) routes() []route {
 	var all []route
 	for _, noun := range []func() []route{
-		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
+		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.backupRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
 		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.manageRoutes, a.operatorRoutes,
 		a.groupTypeRoutes, a.groupRoutes, a.groupSnapshotRoutes, a.consistencyGroupRoutes, a.absentRoutes,
 	} {

@@ -47,6 +47,11 @@ func (a *API) services(c *call) ([]view.Service, error) {
 			Binary: view.BinaryVolume, Host: view.HostName(n.Host), Zone: a.zoneOf(&n), Enabled: n.Enabled,
 			Up: n.Alive, Frozen: n.Frozen, DisabledReason: n.DisabledReason, UpdatedAt: n.LastSeen,
 		})
+		if n.Backups {
+			out = append(out, view.Service{
+				Binary: view.BinaryBackup, Host: n.Host, Zone: a.zoneOf(&n), Enabled: true, Up: n.Alive, UpdatedAt: n.LastSeen,
+			})
+		}
 	}
 	slices.SortStableFunc(out, func(x, y view.Service) int {
 		if d := strings.Compare(x.Binary, y.Binary); d != 0 {

@@ -11,18 +11,17 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// source is what a volume is made from: a snapshot or another volume.
+// source is what a volume is made from: a snapshot, another volume or a backup.
 type source struct {
-	snapshot, volume *uuid.UUID // one of them
-	size             int        // GiB
-	kind             *uuid.UUID // type
-	zone             string
-	bootable         bool
-	imageMetadata    model.StringMap
+	snapshot, volume, backup *uuid.UUID // one of them
+	size                     int        // GiB
+	kind                     *uuid.UUID // type
+	zone                     string
+	bootable                 bool
+	imageMetadata            model.StringMap
 }
 
-// sourceOf finds the one source that a request names; nil is none. Of backups
-// there are none yet, so none is found.
+// sourceOf finds the one source that a request names; nil is none.
 func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
 	var given []string
 	for _, k := range []struct{ key, name string }{
@@ -41,7 +40,7 @@ func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
 	case refs["source_volid"] != "":
 		return a.sourceVolume(c, refs["source_volid"])
 	case refs["backup_id"] != "" && c.mv >= 47:
-		return nil, fault.NotFound("Backup %s could not be found.", refs["backup_id"])
+		return a.sourceBackup(c, refs["backup_id"])
 	}
 	return nil, nil //nolint:nilnil // from an image, or blank
 }
@@ -81,12 +80,28 @@ func (a *API) sourceVolume(c *call, ref string) (*source, error) {
 	}, nil
 }
 
+func (a *API) sourceBackup(c *call, ref string) (*source, error) {
+	b, err := byID(c, ref, noBackup, a.Store.Backup)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.allowOwner("backup:get", b.ProjectID, b.UserID); err != nil {
+		return nil, err
+	}
+	if b.Status != model.BackupAvailable {
+		return nil, fault.BadRequest("Invalid backup: Originating backup status must be one of 'available' values")
+	}
+	return &source{backup: &b.ID, size: b.SizeGiB}, nil
+}
+
 // fit takes the source's size where none is given, and refuses a smaller one.
 func (s *source) fit(gib *int) error {
 	switch {
 	case *gib == 0:
 		*gib = s.size
 	case *gib >= s.size:
+	case s.backup != nil:
+		return fault.InvalidInput("Volume size %dGB cannot be smaller than the backup size %dGB. It must be >= backup size.", *gib, s.size)
 	case s.snapshot != nil:
 		return fault.InvalidInput("Volume size '%d'GB cannot be smaller than the snapshot size %dGB. They must be >= original snapshot size.", *gib, s.size)
 	default:
@@ -103,6 +118,8 @@ func (s *source) give(v *model.Volume) {
 // refused puts into words that the source has moved on since it was looked at.
 func (s *source) refused(err error) error {
 	switch {
+	case s.backup != nil:
+		return notFound(backupFault(err), noBackup, *s.backup)
 	case !isState(err):
 		return err
 	case s.snapshot != nil:

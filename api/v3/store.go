@@ -44,6 +44,16 @@ type Store interface {
 	// MoveSnapshot is a guarded change of status, else ErrConflict.
 	MoveSnapshot(ctx context.Context, id uuid.UUID, m model.SnapshotMove) (model.Snapshot, error)
 
+	Backup(ctx context.Context, id uuid.UUID, projectID string) (model.Backup, error)
+	ListBackups(ctx context.Context, q model.ListQuery) ([]model.Backup, error)
+	CountBackups(ctx context.Context, q model.ListQuery) (int, error)
+	PatchBackup(ctx context.Context, id uuid.UUID, p model.BackupPatch) (model.Backup, error)
+	// MoveBackup is a guarded change of status, else ErrConflict.
+	MoveBackup(ctx context.Context, id uuid.UUID, m model.BackupMove) (model.Backup, error)
+	// ImportBackup inserts a backup that is in the store already; one of its id is ErrExists, one
+	// more than quotas have room for a *[model.QuotaError].
+	ImportBackup(ctx context.Context, b model.Backup) (model.Backup, error)
+
 	// Reserve makes an attachment without connector and moves the volume to reserved, guarded
 	// by the rules of Cinder's attachment_create (available, or in use by the same instance, or multiattach).
 	// model.ErrConflict with the volume's status in the message otherwise.
@@ -146,6 +156,16 @@ type Scheduler interface {
 	BeginUpload(ctx context.Context, volume uuid.UUID, args model.UploadArgs, k model.Task, from []model.VolumeStatus) (model.Task, error)
 	StartUpload(ctx context.Context, task uuid.UUID) error
 	CancelUpload(ctx context.Context, task uuid.UUID, why string) error
+	// CreateBackup begins a backup; k says who asks. Why there can be none as things are is a
+	// *[model.Refused]; one more than quotas have room for a *[model.QuotaError].
+	CreateBackup(ctx context.Context, b model.Backup, o model.BackupOptions, k model.Task) (model.Backup, error)
+	// Restore overwrites an available volume with a backup, RestoreNew makes a blank volume in a
+	// status and restores to that. Errors are those of CreateBackup, and ErrUnavailable if there is
+	// no node that could do it.
+	Restore(ctx context.Context, backup, volume uuid.UUID, k model.Task) error
+	RestoreNew(ctx context.Context, backup uuid.UUID, v model.Volume, status model.VolumeStatus, k model.Task) (model.Volume, error)
+	// DeleteBackup deletes one whose status allows that (any, with force), and that no other needs.
+	DeleteBackup(ctx context.Context, id uuid.UUID, force bool, k model.Task) error
 	// Healthy returns nil if the message bus can be reached.
 	Healthy(ctx context.Context) error
 }

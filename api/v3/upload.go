@@ -160,7 +160,7 @@ func uploadProperties(of model.StringMap) model.StringMap {
 
 // taskShown adds to a volume's metadata how far the work is that it waits for.
 func (a *API) taskShown(c *call, v *model.Volume, o *view.Volume) error {
-	if v.Status != model.VolumeUploading && !v.Migrating() {
+	if !slices.Contains([]model.VolumeStatus{model.VolumeUploading, model.VolumeBackingUp, model.VolumeRestoringBackup, model.VolumeCreating}, v.Status) && !v.Migrating() {
 		return nil
 	}
 	tasks, err := a.Store.TasksOf(c.ctx(), v.ID)
@@ -168,7 +168,7 @@ func (a *API) taskShown(c *call, v *model.Volume, o *view.Volume) error {
 		return err
 	}
 	for i := range tasks {
-		if !tasks[i].Ended() && tasks[i].Kind != model.TaskServe {
+		if !tasks[i].Ended() && tasks[i].Kind != model.TaskServe && tasks[i].Access != model.TaskNone {
 			m := make(model.StringMap, len(o.Metadata)+1)
 			for k, x := range o.Metadata {
 				m[k] = x

@@ -109,7 +109,7 @@ type DesiredTask struct {
 	// State is present: it is to be done, once, and how it ended to be reported; or absent:
 	// nothing of it is to remain here.
 	State Presence `json:"state"`
-	// Volume whose device it works on, by its id in the document's Volumes.
+	// Volume whose device it works on, by its id in the document's Volumes; "": it needs none.
 	Volume string `json:"volume"`
 	Bytes  int64  `json:"bytes"` // size of that device
 	// Source is a disk of another node that it reads.

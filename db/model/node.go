@@ -30,6 +30,7 @@ type Node struct {
 	CacheDriver  string    `db:"cache_driver"`
 	CacheReason  string    `db:"cache_reason"`
 	TargetHelper string    `db:"target_helper"`
+	Backups      bool      `db:"backups"` // it reaches the store of backups
 	Problems     JSON      `db:"problems"`
 	NextThin     int64     `db:"next_thin"` // next free thin number
 	CreatedAt    time.Time `db:"created_at"`

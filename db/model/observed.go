@@ -20,6 +20,7 @@ type Observed struct {
 	CacheDriver      string           `json:"cache_driver"`
 	CacheReason      string           `json:"cache_reason"`
 	TargetHelper     string           `json:"target_helper"`
+	Backups          bool             `json:"backups,omitempty"` // the store of backups can be used
 	Images           []ObservedImage  `json:"images"`
 	Volumes          []ObservedVolume `json:"volumes"`
 	Tasks            []ObservedTask   `json:"tasks,omitempty"`

@@ -73,6 +73,10 @@ const (
 	// on the old one. The two begin and end together.
 	TaskMigrate TaskKind = "migrate" // Args [MigrateArgs]
 	TaskServe   TaskKind = "serve"   // Args [ServeArgs]
+	// Args of these are [BackupArgs].
+	TaskCreateBackup  TaskKind = "create-backup" // Result [BackupResult]
+	TaskRestoreBackup TaskKind = "restore-backup"
+	TaskDeleteBackup  TaskKind = "delete-backup"
 )
 
 // TaskStatus is how far a task is.
@@ -99,6 +103,8 @@ const (
 	// TaskFill writes to a device of its own, over the same image, which begins with nothing
 	// written to it.
 	TaskFill TaskAccess = "fill"
+	// TaskNone needs no device. The volume that the task names need not be there.
+	TaskNone TaskAccess = "none"
 )
 
 // TaskMove is a guarded change of status: done only if the status is one of From.

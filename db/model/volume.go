@@ -29,15 +29,18 @@ const (
 	VolumeErrorExtending   VolumeStatus = "error_extending"
 	VolumeAwaitingTransfer VolumeStatus = "awaiting-transfer"
 	VolumeReverting        VolumeStatus = "reverting"
+	VolumeBackingUp        VolumeStatus = "backing-up"
+	VolumeRestoringBackup  VolumeStatus = "restoring-backup"
+	VolumeErrorRestoring   VolumeStatus = "error_restoring"
 	VolumeErrorManaging    VolumeStatus = "error_managing" // what it was to be could not be found
 	VolumeUnmanaging       VolumeStatus = "unmanaging"     // its data stays, it goes
 )
 
 // Deletable lists the statuses from which a user may delete a volume.
-var Deletable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorDeleting, VolumeErrorExtending, "error_restoring", VolumeErrorManaging}
+var Deletable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorDeleting, VolumeErrorExtending, VolumeErrorRestoring, VolumeErrorManaging}
 
 // Unmanageable lists the statuses from which a volume may be unmanaged.
-var Unmanageable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorExtending, "error_restoring", VolumeErrorManaging}
+var Unmanageable = []VolumeStatus{VolumeAvailable, VolumeError, VolumeErrorExtending, VolumeErrorRestoring, VolumeErrorManaging}
 
 // AttachStatus of a volume or of one attachment.
 type AttachStatus string

@@ -27,6 +27,8 @@ type Drivers struct {
 	Images    driver.ImageStore // nil on a node that is no origin
 	// Tasks that this node can do, by kind.
 	Tasks map[model.TaskKind]driver.TaskWorker
+	// Backups is nil on a node that has none to do with.
+	Backups BackupStore
 	// ReadBytes that a block device has served since it was made.
 	ReadBytes func(path string) (int64, error)
 	// Size of a block device in bytes, as the kernel has it now; it is not opened.
@@ -98,6 +100,7 @@ type Agent struct {
 	changed  chan struct{}    // closed and made anew whenever a group has finished a pass
 	poolErr  error
 	poolUUID string
+	backups  backupWatch
 
 	still keylock.Locks // of volumes, by id: whoever changes or holds up their devices
 
@@ -124,6 +127,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		changed:   make(chan struct{}),
 		opened:    make(chan struct{}),
 		reportNow: make(chan struct{}, 1),
+		backups:   backupWatch{err: errNotLooked},
 	}
 }
 
@@ -145,6 +149,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops.Go(func() { a.reportLoop(ctx) })
 	loops.Go(func() { a.watchLoop(ctx) })
 	loops.Go(func() { a.poolLoop(ctx) })
+	if a.d.Backups != nil {
+		go a.backupLoop(ctx) // not waited for: it may hang
+	}
 	<-ctx.Done()
 	loops.Wait()
 	// A document that is being taken just now may still start workers; after this, none can.

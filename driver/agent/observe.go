@@ -39,6 +39,12 @@ func (a *Agent) Observe(ctx context.Context) model.Observed {
 			problem("image store", err)
 		}
 	}
+	if a.d.Backups != nil {
+		err := a.backupsWork()
+		if o.Backups = err == nil; err != nil && !errors.Is(err, errNotLooked) {
+			problem("store of backups", err)
+		}
+	}
 	var ids []string
 	for _, i := range doc.Images {
 		ids = append(ids, i.ID)

@@ -90,7 +90,11 @@ func (t *task) work(ctx context.Context, d model.DesiredTask) {
 	var tries patience
 	for {
 		var result model.JSON
-		path, err := t.a.deviceOf(ctx, d.Volume)
+		var path string
+		var err error
+		if d.Volume != "" {
+			path, err = t.a.deviceOf(ctx, d.Volume)
+		}
 		if err == nil {
 			t.set(func(o *model.ObservedTask) { o.Error = "" })
 			result, err = w.Do(ctx, driver.Task{ID: d.ID, Device: path, Bytes: d.Bytes, Source: portalOf(d.Source), Args: d.Args}, func(p driver.TaskProgress) {

@@ -165,7 +165,7 @@ func (c *codec) open(kind byte, object []byte) ([]byte, Hash, error) {
 	case encryptNone:
 	case encryptGCM:
 		if c.contents == nil {
-			return nil, h, errors.New("the backup is encrypted, and this node has no key: set backup_encryption_key")
+			return nil, h, errors.New("the backup is encrypted, and this node has no key: set [backup] key_file")
 		}
 		gcm, err := c.cipher(h)
 		if err != nil {

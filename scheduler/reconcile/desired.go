@@ -45,6 +45,7 @@ func Desired(s model.NodeState, o Options) model.Desired {
 			d.Volumes = append(d.Volumes, desiredCopy(&s.Tasks[i]))
 		case model.TaskVolume:
 			bringUp(d.Volumes, &s.Tasks[i])
+		case model.TaskNone:
 		}
 	}
 	keepSources(d.Volumes)
@@ -196,8 +197,12 @@ func desiredSnapshot(sn *model.Snapshot) model.DesiredVolume {
 // desiredTask is what the node is to do, or to remove what is left of.
 func desiredTask(k *model.Task) model.DesiredTask {
 	d := model.DesiredTask{ID: k.ID.String(), Kind: k.Kind, State: model.Present, Volume: k.ID.String(), Bytes: k.Bytes, Args: k.Args}
-	if k.Access == model.TaskVolume {
+	switch k.Access {
+	case model.TaskCopy, model.TaskFill: // which has the task's id
+	case model.TaskVolume:
 		d.Volume = k.VolumeID.String()
+	case model.TaskNone:
+		d.Volume = ""
 	}
 	if k.Ended() {
 		d.State = model.Absent

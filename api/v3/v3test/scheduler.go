@@ -24,6 +24,10 @@ type Scheduler struct {
 	Calls []string
 	// Pool is what every node's pool holds that is not managed.
 	Pool []model.Manageable
+	// BackupStatus that backups get when they are made; "": creating. BackupErr is what
+	// restores and deletions of backups return that are not refused.
+	BackupStatus model.BackupStatus
+	BackupErr    error
 	// Uploads that were begun.
 	Uploads []model.Task
 }

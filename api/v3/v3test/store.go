@@ -25,6 +25,7 @@ type Store struct {
 
 	VolumeRows        []model.Volume
 	SnapshotRows      []model.Snapshot
+	BackupRows        []model.Backup
 	AttachmentRows    []model.Attachment
 	TypeRows          []model.VolumeType
 	TypeAccessRows    map[uuid.UUID][]string

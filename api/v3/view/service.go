@@ -12,6 +12,7 @@ import (
 const (
 	BinaryVolume    = "cinder-volume"    // a node
 	BinaryScheduler = "cinder-scheduler" // a replica of the control plane
+	BinaryBackup    = "cinder-backup"    // a node that reaches the store of backups
 )
 
 // Service is one row of GET /os-services.

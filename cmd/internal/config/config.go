@@ -64,7 +64,8 @@ type Config struct {
 	MaxImageGiB        int
 	ReservedPercentage int
 
-	Node Node
+	Node   Node
+	Backup Backup
 }
 
 // CORS is which web pages may ask the REST API from a browser (section cors).
@@ -107,6 +108,15 @@ type Node struct {
 	ReportInterval, WatchInterval time.Duration
 	ReplacementTimeout            int
 	ReadAheadKiB                  int
+}
+
+// Backup is where a node keeps backups of volumes (section backup).
+type Backup struct {
+	Path        string // "": it has none to do with
+	Compression string
+	ChunkKiB    int
+	Workers     int
+	KeyFile     string
 }
 
 // Load reads files in order, later ones over earlier ones. The defaults hold for what

@@ -20,7 +20,7 @@ type Option struct {
 }
 
 // Options lists every option there is, in the order of the sample file.
-var Options = slices.Concat(common, controlPlane, nova, scheduling, agent)
+var Options = slices.Concat(common, controlPlane, nova, scheduling, agent, backup)
 
 var common = []Option{
 	{Section: "DEFAULT", Name: "host", Help: "Name of this host: the same as Nova's [DEFAULT] host. Default: the host name.", set: text(func(c *Config) *string { return &c.Host })},
@@ -125,6 +125,15 @@ var agent = []Option{
 	{Section: "node", Name: "watch_interval", Default: "1", Help: "Seconds between looks at the iSCSI sessions.", set: seconds(func(c *Config) *time.Duration { return &c.Node.WatchInterval })},
 	{Section: "node", Name: "replacement_timeout", Default: "2", Help: "Seconds after which a session that lost its connection gives its commands back, to be sent another way.", set: number(func(c *Config) *int { return &c.Node.ReplacementTimeout }, 1, 600)},
 	{Section: "node", Name: "read_ahead_kb", Default: "0", Help: "Read-ahead of the page layer in KiB. 0: of an image nothing crosses the network but what was asked for; 128 makes fewer, longer requests of cold reads, and two to four times the traffic.", set: number(func(c *Config) *int { return &c.Node.ReadAheadKiB }, 0, 16384)},
+}
+
+// backup's options are a node's.
+var backup = []Option{
+	{Section: "backup", Name: "posix_path", Help: "Directory that backups of volumes are kept in, the same on every node: an NFS mount. It must hold a file .vmthunder-backups, so that nothing is written where the share is not mounted. Without it this node makes and restores none.", set: text(func(c *Config) *string { return &c.Backup.Path })},
+	{Section: "backup", Name: "compression", Default: "zstd", Help: "zstd or none.", set: oneOf(func(c *Config) *string { return &c.Backup.Compression }, "zstd", "none")},
+	{Section: "backup", Name: "chunk_size_kb", Default: "4096", Help: "What a backup is cut into, in KiB: a power of two. An increment holds the chunks in which anything has changed. Increments have the size of the full backup that they begin with.", set: number(func(c *Config) *int { return &c.Backup.ChunkKiB }, 64, 65536)},
+	{Section: "backup", Name: "workers", Default: "4", Help: "Chunks that are read, compressed and written at the same time.", set: number(func(c *Config) *int { return &c.Backup.Workers }, 1, 64)},
+	{Section: "backup", Name: "key_file", Help: "File with 64 hexadecimal digits, the key that backups are encrypted with (AES-256-GCM), the same on every node; nobody but its owner may read it. Whoever loses it loses the backups. Older ones that are not encrypted are read, too.", set: text(func(c *Config) *string { return &c.Backup.KeyFile })},
 }
 
 func text(f func(*Config) *string) func(*Config, string) error {

@@ -137,6 +137,9 @@ func drivers(ctx context.Context, c *config.Config, log *logrus.Entry) (agent.Dr
 		model.TaskMigrate:     mover.New(d.Initiator),
 		model.TaskServe:       mover.Server{},
 	}
+	if err := addBackups(&d, c.Backup); err != nil {
+		return d, "", err
+	}
 	if c.Node.Origin {
 		store, err := image.Open(image.Options{
 			Dir: c.Node.ImageDir, FileStoreDir: c.Node.GlanceStoreDir, Runner: run,

@@ -55,6 +55,7 @@ type simAgent struct {
 	pool     string
 	thin     map[uint32]bool  // thin devices in its pool
 	ends     map[uint32]int64 // bytes up to which they have data
+	bare     bool             // it does not reach the store of backups
 	noCopies bool             // none can be made
 }
 
@@ -146,7 +147,7 @@ func (s *site) thins(a *simAgent) {
 func (s *site) observe(a *simAgent) model.Observed {
 	o := model.Observed{
 		Schema: 1, Host: a.host, Generation: a.doc.Generation, BootID: a.boot, Address: a.host + ":3260", Initiator: "iqn.test:" + a.host,
-		Origin: strings.HasPrefix(a.host, "o"), Compute: true, AvailabilityZone: "nova", ImageFreeBytes: 1 << 40, Settled: true,
+		Origin: strings.HasPrefix(a.host, "o"), Compute: true, AvailabilityZone: "nova", ImageFreeBytes: 1 << 40, Settled: true, Backups: !a.bare,
 		Pool: model.ObservedPool{UUID: a.pool, State: "rw", TotalBytes: 1 << 40, FreeBytes: 1 << 39},
 	}
 	for _, d := range a.doc.Images {

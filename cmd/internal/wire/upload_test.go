@@ -215,7 +215,9 @@ func (s *site) observedTasks(d model.Desired) (out []model.ObservedTask) {
 		case k.State == model.Absent:
 			o = model.ObservedTask{ID: k.ID, State: model.TaskStateAbsent}
 		case s.taskState == model.TaskStateDone:
-			o.Result, _ = json.Marshal(model.UploadResult{Bytes: 1})
+			if o.Result, _ = json.Marshal(model.UploadResult{Bytes: 1}); k.Kind == model.TaskCreateBackup {
+				o.Result, _ = json.Marshal(model.BackupResult{Objects: 3})
+			}
 		}
 		out = append(out, o)
 	}
