@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -161,4 +162,53 @@ func TestUnmanageVolume(t *testing.T) {
 	if v["status"] != "available" || v["size"] != 2.0 || v["os-vol-host-attr:host"] != nil {
 		t.Errorf("%v", v)
 	}
+}
+
+func TestUnmanageAndManageSnapshot(t *testing.T) {
+	w := newWorld(t)
+	volume := w.volume("alice", `{"volume":{"size":2}}`)
+	made := w.want(w.do("alice", "POST", "/snapshots", `{"snapshot":{"volume_id":"`+volume+`"}}`), 202)
+	id := fmt.Sprint(made["id"])
+	unmanage := func(token string) answer {
+		return w.do(token, "POST", "/snapshots/"+id+"/action", `{"os-unmanage":{}}`)
+	}
+	w.refused(unmanage("alice"), 403, "")
+	w.store.Do(func(s *v3test.Store) { s.SnapshotRows[0].Status = model.SnapshotCreating })
+	w.refused(unmanage("admin"), 400, "Invalid snapshot: Snapshot status must be available or error and must not be part of a group.")
+	w.store.Do(func(s *v3test.Store) { s.SnapshotRows[0].Status = model.SnapshotAvailable })
+	if a := unmanage("admin"); a.status != 202 || len(a.raw) != 0 {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+	w.refused(w.do("admin", "GET", "/snapshots/"+id, ""), 404, "")
+	a := w.do("admin", "GET", "/os-snapshot-manage/detail?host=n1", "")
+	want := `{"manageable-snapshots":[{"cinder_id":null,"extra_info":null,"reason_not_safe":null,"reference":{"source-name":"snapshot-` + id +
+		`"},"safe_to_manage":true,"size":2,"source_reference":{"source-name":"volume-` + volume + `"}}]}`
+	if got := strings.TrimSpace(string(a.raw)); a.status != 200 || got != want {
+		t.Errorf("%d %s, want %s", a.status, got, want)
+	}
+	if rows := w.manageable("/os-volume-manage?host=n1"); len(rows) != 0 {
+		t.Errorf("among volumes %v", rows)
+	}
+	manage := func(snapshot string) answer {
+		return w.do("admin", "POST", "/manageable_snapshots", `{"snapshot":`+snapshot+`}`)
+	}
+	got := w.want(manage(`{"volume_id":"`+volume+`","ref":{"source-name":"snapshot-`+id+`"},"name":"s","metadata":{"a":"b"}}`), 202)
+	sn := w.want(w.do("admin", "GET", fmt.Sprint("/snapshots/", got["id"]), ""), 200)
+	if got["status"] != "creating" || got["size"] != 2.0 || sn["status"] != "available" || sn["name"] != "s" || sn["volume_id"] != volume || fmt.Sprint(sn["metadata"]) != "map[a:b]" {
+		t.Errorf("%v, then %v", got, sn)
+	}
+	bad := w.want(manage(`{"volume_id":"`+volume+`","ref":null}`), 202)
+	if sn = w.want(w.do("admin", "GET", fmt.Sprint("/snapshots/", bad["id"]), ""), 200); sn["status"] != "error" {
+		t.Errorf("%v", sn)
+	}
+	for snapshot, message := range map[string]string{
+		`{"volume_id":"` + volume + `"}`:                "'ref' is a required property",
+		`{"ref":{}}`:                                    "'volume_id' is a required property",
+		`{"volume_id":"x","ref":{}}`:                    "'x' is not a 'uuid'",
+		`{"volume_id":"` + volume + `","ref":{},"x":1}`: "Additional properties are not allowed ('x' was unexpected)",
+		`{"volume_id":"` + volume + `","ref":[]}`:       "[] is not of type 'object'",
+	} {
+		w.refused(manage(snapshot), 400, message)
+	}
+	w.refused(manage(`{"volume_id":"`+uuid.NewString()+`","ref":{}}`), 404, "could not be found.")
 }

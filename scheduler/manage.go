@@ -11,9 +11,9 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Manageable lists what a node's pool holds that is a volume or could become one. A node that
-// is not known is model.ErrNotFound, one that can't look model.ErrUnavailable.
-func (s *Service) Manageable(ctx context.Context, host string) ([]model.Manageable, error) {
+// Manageable lists what a node's pool holds that is a volume, or a snapshot, or could become one. A
+// node that is not known is model.ErrNotFound, one that can't look model.ErrUnavailable.
+func (s *Service) Manageable(ctx context.Context, host string, kind model.Kind) ([]model.Manageable, error) {
 	inv, err := s.inventory(ctx, host)
 	if err != nil {
 		return nil, err
@@ -24,6 +24,9 @@ func (s *Service) Manageable(ctx context.Context, host string) ([]model.Manageab
 			return nil, err
 		}
 		s.wakeJobs()
+	}
+	if kind == model.KindSnapshot {
+		return inv.snapshots(), nil
 	}
 	return inv.volumes(), nil
 }
@@ -114,4 +117,39 @@ func (s *Service) Unmanage(ctx context.Context, id uuid.UUID) error {
 	}
 	s.tell(*home)
 	return nil
+}
+
+// ManageSnapshot makes a snapshot of a volume again of what a reference names in the pool of the
+// volume's home. If that can't be, it is made all the same, with status error and the reason.
+func (s *Service) ManageSnapshot(ctx context.Context, sn model.Snapshot, ref model.ManageRef) (model.Snapshot, error) {
+	v, err := s.store.Volume(ctx, sn.VolumeID)
+	if err != nil {
+		return sn, err
+	}
+	inv, err := s.inventory(ctx, deref(v.Home))
+	if err != nil {
+		return sn, err
+	}
+	a, why := inv.snapshot(ref)
+	if why == "" {
+		made, err := s.store.AdoptSnapshot(ctx, sn, a)
+		if err == nil {
+			s.tell(deref(a.Host))
+			return made, nil
+		}
+		if !errors.Is(err, model.ErrConflict) && !errors.Is(err, model.ErrInvalid) {
+			return sn, err
+		}
+		why = err.Error()
+	}
+	s.log.WithField("volume", v.ID.String()).WithField("ref", ref.Text).WithField("reason", why).Warn("can't be managed")
+	return s.store.AdoptSnapshotFailed(ctx, sn, why)
+}
+
+// UnmanageSnapshot has a snapshot whose status is one of from, else model.ErrConflict, forgotten and
+// its thin device left where it is.
+func (s *Service) UnmanageSnapshot(ctx context.Context, id uuid.UUID, from []model.SnapshotStatus) error {
+	home, err := s.store.UnmanageSnapshot(ctx, id, from)
+	s.tell(deref(home))
+	return err
 }

@@ -80,6 +80,30 @@ func (inv inventory) volumes() []model.Manageable {
 	return out
 }
 
+// snapshots lists what is a snapshot or could be one again. Of what nobody knows none could: whose
+// snapshot it is can't be told.
+func (inv inventory) snapshots() []model.Manageable {
+	var out []model.Manageable
+	of := func(volume *uuid.UUID) string {
+		if volume == nil {
+			return ""
+		}
+		return model.Reference(model.KindVolume, *volume)
+	}
+	for _, m := range inv.known.Snapshots {
+		out = append(out, model.Manageable{
+			Reference: model.Reference(model.KindSnapshot, m.ID), SizeGiB: m.SizeGiB, Reason: "already managed", ManagedAs: &m.ID, Source: of(m.VolumeID),
+		})
+	}
+	for _, u := range inv.known.Unmanaged {
+		if t, there := inv.thin(u); there && u.Kind == model.KindSnapshot {
+			out = append(out, model.Manageable{Reference: model.Reference(u.Kind, u.ID), SizeGiB: u.SizeGiB, Reason: used(t), Source: of(u.VolumeID)})
+		}
+	}
+	slices.SortFunc(out, func(a, b model.Manageable) int { return cmp.Compare(a.Reference, b.Reference) })
+	return out
+}
+
 // thinGiB is the size of a thin device, as far as its data tell.
 func thinGiB(t model.Thin) int { return int(max(1, (t.EndBytes+1<<30-1)>>30)) }
 
@@ -101,8 +125,9 @@ func unfit(t model.Thin) string {
 	return used(t)
 }
 
-// volume finds what a reference names, or says why that can't be a volume.
-func (inv inventory) volume(ref model.ManageRef) (model.Adoption, string) {
+// remembered finds what was unmanaged. known is false if a reference names nothing of that kind;
+// why says what keeps it from being managed.
+func (inv inventory) remembered(ref model.ManageRef, kind model.Kind) (_ model.Adoption, why string, known bool) {
 	for _, u := range inv.known.Unmanaged {
 		is := ref.ID != nil && u.ID == *ref.ID || ref.Thin != nil && u.ThinID != nil && *u.ThinID == *ref.Thin
 		if !is {
@@ -111,12 +136,29 @@ func (inv inventory) volume(ref model.ManageRef) (model.Adoption, string) {
 		t, there := inv.thin(u)
 		a := model.Adoption{Was: &u, Host: u.Host, ThinID: u.ThinID, SizeGiB: max(u.SizeGiB, ref.SizeGiB)}
 		switch {
-		case u.Kind != model.KindVolume:
-			return a, fmt.Sprintf("%s was a %s, no volume", ref.Text, u.Kind)
+		case u.Kind != kind:
+			return a, fmt.Sprintf("%s was a %s, no %s", ref.Text, u.Kind, kind), true
 		case !there:
-			return a, fmt.Sprintf("%s is gone from the pool of node %s", ref.Text, inv.host)
+			return a, fmt.Sprintf("%s is gone from the pool of node %s", ref.Text, inv.host), true
 		}
-		return a, used(t)
+		return a, used(t), true
+	}
+	return model.Adoption{}, "", false
+}
+
+// snapshot finds what a reference names, or says why that can't be a snapshot.
+func (inv inventory) snapshot(ref model.ManageRef) (model.Adoption, string) {
+	a, why, known := inv.remembered(ref, model.KindSnapshot)
+	if !known {
+		why = fmt.Sprintf("%q names no snapshot that was unmanaged on node %s: it must be snapshot-ID, or thin-NUMBER of one", ref.Text, inv.host)
+	}
+	return a, why
+}
+
+// volume finds what a reference names, or says why that can't be a volume.
+func (inv inventory) volume(ref model.ManageRef) (model.Adoption, string) {
+	if a, why, known := inv.remembered(ref, model.KindVolume); known {
+		return a, why
 	}
 	switch {
 	case ref.Thin == nil && ref.ID == nil:

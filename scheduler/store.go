@@ -60,6 +60,11 @@ type Store interface {
 	Adopt(ctx context.Context, v model.Volume, a model.Adoption) (model.Volume, error)
 	// AdoptFailed inserts a volume that could not be managed.
 	AdoptFailed(ctx context.Context, v model.Volume, reason string) (model.Volume, error)
+	// AdoptSnapshot and AdoptSnapshotFailed are the same for a snapshot of the volume that it names.
+	AdoptSnapshot(ctx context.Context, sn model.Snapshot, a model.Adoption) (model.Snapshot, error)
+	AdoptSnapshotFailed(ctx context.Context, sn model.Snapshot, reason string) (model.Snapshot, error)
+	// UnmanageSnapshot removes a snapshot whose status is one of from and remembers what it was.
+	UnmanageSnapshot(ctx context.Context, id uuid.UUID, from []model.SnapshotStatus) (home *string, err error)
 	// FinishUnmanage removes a volume that is unmanaging and remembers what it was.
 	FinishUnmanage(ctx context.Context, id uuid.UUID) error
 	// ForgetUnmanaged forgets what is gone from a host's pool.

@@ -26,10 +26,6 @@ func absents() []absent {
 	return []absent{
 		{path: "clusters", min: 7, list: "clusters", missing: "Cluster %s could not be found.", what: "Clustering services",
 			read: "clusters:get_all", write: "clusters:update"},
-		{path: "os-snapshot-manage", list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
-			read: "snapshot_extension:list_manageable", write: "snapshot_extension:snapshot_manage"},
-		{path: "manageable_snapshots", min: 8, list: "manageable-snapshots", what: "Managing existing snapshots", noItem: true,
-			read: "snapshot_extension:list_manageable", write: "snapshot_extension:snapshot_manage"},
 	}
 }
 

@@ -23,11 +23,21 @@ const (
 
 func (a *API) manageRoutes() []route {
 	var out []route
-	for path, min := range map[string]microversion.Version{"/os-volume-manage": 0, "/manageable_volumes": 8} {
+	for _, r := range []struct {
+		path string
+		min  microversion.Version
+		kind model.Kind
+		make handler
+	}{
+		{"/os-volume-manage", 0, model.KindVolume, a.manageVolume},
+		{"/manageable_volumes", 8, model.KindVolume, a.manageVolume},
+		{"/os-snapshot-manage", 0, model.KindSnapshot, a.manageSnapshot},
+		{"/manageable_snapshots", 8, model.KindSnapshot, a.manageSnapshot},
+	} {
 		out = append(out,
-			route{method: "GET", path: path, min: min, h: func(c *call) error { return a.listManageable(c, false) }},
-			route{method: "GET", path: path + "/detail", min: min, h: func(c *call) error { return a.listManageable(c, true) }},
-			route{method: "POST", path: path, min: min, h: a.manageVolume},
+			route{method: "GET", path: r.path, min: r.min, h: func(c *call) error { return a.listManageable(c, r.kind, false) }},
+			route{method: "GET", path: r.path + "/detail", min: r.min, h: func(c *call) error { return a.listManageable(c, r.kind, true) }},
+			route{method: "POST", path: r.path, min: r.min, h: r.make},
 		)
 	}
 	return out
@@ -68,8 +78,12 @@ func (a *API) volumeService(c *call, host string) (model.Node, error) {
 	return nodes[i], nil
 }
 
-func (a *API) listManageable(c *call, detail bool) error {
-	if err := c.allow("volume_extension:list_manageable"); err != nil {
+func (a *API) listManageable(c *call, kind model.Kind, detail bool) error {
+	rule, key := "volume_extension:list_manageable", "manageable-volumes"
+	if kind == model.KindSnapshot {
+		rule, key = "snapshot_extension:list_manageable", "manageable-snapshots"
+	}
+	if err := c.allow(rule); err != nil {
 		return err
 	}
 	q := c.r.URL.Query()
@@ -96,7 +110,7 @@ func (a *API) listManageable(c *call, detail bool) error {
 	if err != nil {
 		return err
 	}
-	all, err := a.Scheduler.Manageable(c.ctx(), node.Host)
+	all, err := a.Scheduler.Manageable(c.ctx(), node.Host, kind)
 	if err != nil {
 		return err
 	}
@@ -108,7 +122,7 @@ func (a *API) listManageable(c *call, detail bool) error {
 	for i := range all {
 		rows = append(rows, c.view().Manageable(&all[i], detail))
 	}
-	return c.json(http.StatusOK, view.Object{"manageable-volumes": rows})
+	return c.json(http.StatusOK, view.Object{key: rows})
 }
 
 // manageableOrder reads sort, or the older sort_key and sort_dir; without, it is descending by

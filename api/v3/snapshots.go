@@ -313,10 +313,3 @@ func (a *API) reportSnapshot(c *call, in *schema.Object) error {
 	}
 	return c.emptyHTML(http.StatusAccepted)
 }
-
-func (a *API) unmanageSnapshot(c *call, _ *schema.Object) error {
-	if _, err := a.snapshot(c, "snapshot_extension:snapshot_unmanage"); err != nil {
-		return err
-	}
-	return unsupported("Unmanaging a snapshot")
-}

@@ -139,14 +139,19 @@ type Scheduler interface {
 	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
 	// Unwarm lets hosts go again, as soon as no volume there needs the image.
 	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
-	// Manageable lists what a node's pool holds that is a volume or could become one.
-	Manageable(ctx context.Context, host string) ([]model.Manageable, error)
+	// Manageable lists what a node's pool holds that is a volume, or a snapshot, or could become one.
+	Manageable(ctx context.Context, host string, kind model.Kind) ([]model.Manageable, error)
 	// Manage makes a volume of what the reference names in a node's pool; in status error_managing if
 	// that can't be. Without a host only what is nowhere is found, and everything else is ErrInvalid.
 	Manage(ctx context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error)
 	// Unmanage has a volume forgotten and its data left where they are; ErrConflict in a status in
 	// which that can't be.
 	Unmanage(ctx context.Context, id uuid.UUID) error
+	// ManageSnapshot makes a snapshot of a volume of what the reference names at the volume's home; in
+	// status error if that can't be.
+	ManageSnapshot(ctx context.Context, sn model.Snapshot, ref model.ManageRef) (model.Snapshot, error)
+	// UnmanageSnapshot whose status is one of from, else ErrConflict.
+	UnmanageSnapshot(ctx context.Context, id uuid.UUID, from []model.SnapshotStatus) error
 	// Migrate moves an available volume to another node, at once or behind: ErrConflict in a state in
 	// which that can't be, ErrInvalid to a node that can't have it, ErrInUse while its device stands.
 	// who says who asks.

@@ -22,7 +22,7 @@ const envTempest = "VMT_TEMPEST"
 
 // features of the product that tempest asks about. Whoever adds one switches it on here.
 func features() tempest.Features {
-	return tempest.Features{Snapshot: true, Clone: true, Revert: true, ExtendAttached: true, ManageVolume: true}
+	return tempest.Features{Snapshot: true, Clone: true, Revert: true, ExtendAttached: true, ManageVolume: true, ManageSnapshot: true}
 }
 
 // peerFeatures are those of the real Cinder with its NFS driver, which has no backup

@@ -156,3 +156,32 @@ func TestManage(t *testing.T) {
 		t.Errorf("a metadata snapshot is held: %s", held)
 	}
 }
+
+// A snapshot that was unmanaged is one again, and what is made from it holds what was written
+// before it was taken.
+func TestManageSnapshot(t *testing.T) {
+	s := current(t)
+	first, second := s.image(t, 2*mib), s.image(t, 2*mib)
+	x := s.newAttached(t, "", n1)
+	s.write(t, n1, x.device, 8*mib, first.bytes)
+	snap := s.snapshot(t, x.volume)
+	s.write(t, n1, x.device, 8*mib, second.bytes)
+	ctx := limit(t, 2*time.Minute)
+	if err := s.admin.Do(ctx, http.MethodPost, "/snapshots/"+snap+"/action", object{"os-unmanage": object{}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.rows(t, "SELECT id::text FROM snapshots"); len(left) != 0 {
+		t.Errorf("rows are left: %v", left)
+	}
+	var out struct{ Snapshot struct{ ID string } }
+	body := object{"snapshot": object{"volume_id": x.volume, "ref": object{"source-name": "_snapshot-" + snap}}}
+	if err := s.admin.Do(ctx, http.MethodPost, "/manageable_snapshots", body, &out); err != nil {
+		t.Fatal(err)
+	}
+	s.waitSnapshot(t, out.Snapshot.ID, "available")
+	y := s.attach(t, s.copyOf(t, "snapshot_id", out.Snapshot.ID, 1), n1)
+	s.same(t, n1, y.device, 8*mib, first.bytes)
+	s.same(t, n1, x.device, 8*mib, second.bytes)
+	s.dropSnapshots(t, out.Snapshot.ID)
+	s.drop(t, x, y)
+}

@@ -10,12 +10,57 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Manageable implements v3.Scheduler: what is in Pool.
-func (s *Scheduler) Manageable(_ context.Context, host string) ([]model.Manageable, error) {
+// Manageable implements v3.Scheduler: what is in Pool. Snapshots have a source.
+func (s *Scheduler) Manageable(_ context.Context, host string, kind model.Kind) ([]model.Manageable, error) {
 	unlock, err := s.Store.lock()
 	defer unlock()
 	s.called("manageable", host)
-	return slices.Clone(s.Pool), err
+	return slices.DeleteFunc(slices.Clone(s.Pool), func(m model.Manageable) bool { return (kind == model.KindSnapshot) != (m.Source != "") }), err
+}
+
+// ManageSnapshot implements v3.Scheduler: what is in Pool becomes a snapshot.
+func (s *Scheduler) ManageSnapshot(_ context.Context, sn model.Snapshot, ref model.ManageRef) (model.Snapshot, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("manage snapshot", ref.Text)
+	if err != nil {
+		return sn, err
+	}
+	v, err := s.Store.volume(sn.VolumeID)
+	if err != nil {
+		return sn, err
+	}
+	sn.CreatedAt, sn.Status, sn.SizeGiB = s.Store.tick(), model.SnapshotError, v.SizeGiB
+	i := slices.IndexFunc(s.Pool, func(m model.Manageable) bool { return m.Reference == ref.Text && m.Reason == "" && m.Source != "" })
+	if i >= 0 {
+		sn.Status, sn.SizeGiB = model.SnapshotAvailable, s.Pool[i].SizeGiB
+		s.Pool = slices.Delete(s.Pool, i, i+1)
+	}
+	s.Store.SnapshotRows = append(s.Store.SnapshotRows, sn)
+	return sn, nil
+}
+
+// UnmanageSnapshot implements v3.Scheduler: the snapshot is in Pool then.
+func (s *Scheduler) UnmanageSnapshot(_ context.Context, id uuid.UUID, from []model.SnapshotStatus) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("unmanage snapshot", id)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(s.Store.SnapshotRows, func(sn model.Snapshot) bool { return sn.ID == id })
+	if i < 0 {
+		return fmt.Errorf("snapshot %s: %w", id, model.ErrNotFound)
+	}
+	sn := s.Store.SnapshotRows[i]
+	if !slices.Contains(from, sn.Status) {
+		return fmt.Errorf("snapshot %s is %s: %w", id, sn.Status, model.ErrConflict)
+	}
+	s.Pool = append(s.Pool, model.Manageable{
+		Reference: model.Reference(model.KindSnapshot, id), SizeGiB: sn.SizeGiB, Source: model.Reference(model.KindVolume, sn.VolumeID),
+	})
+	s.Store.SnapshotRows = slices.Delete(s.Store.SnapshotRows, i, i+1)
+	return nil
 }
 
 // Manage implements v3.Scheduler: what is in Pool and free becomes a volume on the thin device that

@@ -60,7 +60,7 @@ func TestUnmanageAndManage(t *testing.T) {
 	if !s.has("n1", *v.ThinID) {
 		t.Fatal("the thin device went with the volume")
 	}
-	list, err := s.svc.Manageable(ctx, "n1")
+	list, err := s.svc.Manageable(ctx, "n1", model.KindVolume)
 	if err != nil || len(list) != 1 || list[0].Reference != "volume-"+v.ID.String() || list[0].SizeGiB != 1 || list[0].Reason != "" {
 		t.Fatalf("%+v, %v", list, err)
 	}
@@ -90,7 +90,7 @@ func TestUnmanageAndManage(t *testing.T) {
 	if bad := s.manage("n1", "volume-"+v.ID.String()); bad.Status != model.VolumeErrorManaging || bad.Error == nil || bad.SizeGiB != 0 || bad.ConsumesQuota {
 		t.Errorf("managed twice: %+v", bad)
 	}
-	if list, err = s.svc.Manageable(ctx, "n1"); err != nil || len(list) != 1 || list[0].ManagedAs == nil || *list[0].ManagedAs != again.ID {
+	if list, err = s.svc.Manageable(ctx, "n1", model.KindVolume); err != nil || len(list) != 1 || list[0].ManagedAs == nil || *list[0].ManagedAs != again.ID {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
@@ -161,6 +161,7 @@ func TestUnmanageRefused(t *testing.T) {
 func TestManageThin(t *testing.T) {
 	ctx := context.Background()
 	s := newSite(t, scheduler.Options{}, "o1", "n1", "n2")
+	s.written(nil) // numbers are being given
 	s.thin("n1", 1000, 3<<30+1)
 	s.thin("n1", 5, 0)
 	v := s.manage("n1", "thin-1000")
@@ -209,10 +210,10 @@ func TestManageThin(t *testing.T) {
 	s.mu.Lock()
 	s.agents["n1"].down = true
 	s.mu.Unlock()
-	if _, err := s.svc.Manageable(ctx, "n1"); !errors.Is(err, model.ErrUnavailable) {
+	if _, err := s.svc.Manageable(ctx, "n1", model.KindVolume); !errors.Is(err, model.ErrUnavailable) {
 		t.Errorf("of a dead node: %v", err)
 	}
-	if _, err := s.svc.Manageable(ctx, "n9"); !errors.Is(err, model.ErrNotFound) {
+	if _, err := s.svc.Manageable(ctx, "n9", model.KindVolume); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("of no node: %v", err)
 	}
 }
@@ -227,7 +228,7 @@ func TestUnmanagedForgotten(t *testing.T) {
 			s.mu.Lock()
 			delete(s.agents["n1"].thin, uint32(*v.ThinID))
 			s.mu.Unlock()
-			if list, err := s.svc.Manageable(ctx, "n1"); err != nil || len(list) != 0 {
+			if list, err := s.svc.Manageable(ctx, "n1", model.KindVolume); err != nil || len(list) != 0 {
 				t.Errorf("%+v, %v", list, err)
 			}
 		},
@@ -249,6 +250,94 @@ func TestUnmanagedForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			return len(images) == 0
+		})
+	}
+}
+
+// A snapshot that was unmanaged can be one again, of its volume or of one that took its place; a
+// volume made from it holds what it held.
+func TestUnmanageSnapshot(t *testing.T) {
+	ctx := context.Background()
+	available := []model.SnapshotStatus{model.SnapshotAvailable}
+	for name, pristine := range map[string]bool{"written": false, "pristine": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, scheduler.Options{}, "o1", "n1", "n2")
+			image := anImage()
+			var v model.Volume
+			if pristine {
+				v = s.create(1, image)[0]
+				s.available([]model.Volume{v})
+			} else {
+				v = s.written(image)
+			}
+			snaps, err := s.svc.Snapshot(ctx, []model.Snapshot{{VolumeID: v.ID, ProjectID: "p", UserID: "u"}}, []model.VolumeStatus{model.VolumeAvailable})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := snaps[0].ID
+			was := func() model.Snapshot {
+				sn, err := s.store.Snapshot(ctx, id, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return sn
+			}
+			s.until("the snapshot to be taken", func() bool { return was().Status == model.SnapshotAvailable })
+			before := was()
+			if err := s.svc.UnmanageSnapshot(ctx, id, []model.SnapshotStatus{model.SnapshotError}); !errors.Is(err, model.ErrConflict) {
+				t.Errorf("in another status: %v", err)
+			}
+			if err := s.svc.UnmanageSnapshot(ctx, id, available); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.store.Snapshot(ctx, id, ""); !errors.Is(err, model.ErrNotFound) {
+				t.Errorf("afterwards: %v", err)
+			}
+			if !pristine && !s.has("n1", *before.ThinID) {
+				t.Error("its thin device is gone")
+			}
+			list, err := s.svc.Manageable(ctx, "n1", model.KindSnapshot)
+			if err != nil || len(list) != 1 || list[0].Reference != "snapshot-"+id.String() || list[0].Reason != "" || list[0].Source != "volume-"+v.ID.String() {
+				t.Errorf("%+v, %v", list, err)
+			}
+			manage := func(volume uuid.UUID, ref string) model.Snapshot {
+				t.Helper()
+				sn, err := s.svc.ManageSnapshot(ctx, model.Snapshot{VolumeID: volume, ProjectID: "p", UserID: "u", ConsumesQuota: true}, model.ParseReference(ref))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return sn
+			}
+			other := s.written(nil)
+			for what, sn := range map[string]model.Snapshot{
+				"of a volume without the image": manage(other.ID, "snapshot-"+id.String()),
+				"of what is not there":          manage(v.ID, "snapshot-"+uuid.NewString()),
+				"of no reference":               manage(v.ID, ""),
+			} {
+				if sn.Status != model.SnapshotError || sn.Error == nil || sn.ThinID != nil || sn.ConsumesQuota {
+					t.Errorf("%s: %+v", what, sn)
+				}
+				if err := s.svc.DeleteSnapshot(ctx, sn.ID, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			again := manage(v.ID, "_snapshot-"+id.String())
+			if again.Status != model.SnapshotAvailable || again.SizeGiB != 1 || again.Progress != "100%" || !again.Materialized && !pristine ||
+				again.ImageID == nil || *again.ImageID != image.ID || (again.ThinID == nil) != pristine || !pristine && *again.ThinID != *before.ThinID {
+				t.Errorf("again %+v", again)
+			}
+			made := s.copyOf(model.Volume{SnapshotID: &again.ID, SizeGiB: 1})
+			s.available([]model.Volume{made})
+			if err := s.svc.DeleteSnapshot(ctx, again.ID, nil); err != nil {
+				t.Fatal(err)
+			}
+			s.until("it to be gone", func() bool {
+				_, err := s.store.Snapshot(ctx, again.ID, "")
+				return errors.Is(err, model.ErrNotFound)
+			})
+			if !pristine && s.has("n1", *before.ThinID) {
+				t.Error("its thin device is left")
+			}
 		})
 	}
 }
