@@ -16,7 +16,9 @@ demo: packages ## Show the whole line on this machine: image, 100 volumes, VMs t
 	$(GO) run ./cmd/vmthunder-demo
 
 .PHONY: test
-test: packages peer vet test-unit test-client test-rabbit test-kernel test-lab test-clients-short ## All tests but tempest and libvirt; what CI runs
+test: packages peer vet test-unit test-client test-rabbit test-kernel ## All tests but tempest and libvirt; what CI runs
+	@$(CLIENTS_PACKAGES)
+	@$(MAKE) --no-print-directory -j2 test-lab test-clients-short # two laboratories, each of which mostly waits
 
 .PHONY: packages
 packages: ## Install what building, testing and the laboratory need (Debian 12, root)
@@ -59,9 +61,10 @@ test-kernel: modules ## The drivers on a real kernel, each in a node of its own
 .PHONY: test-lab
 test-lab: modules ## The whole product in the laboratory
 	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
-	$(TEST) -tags lab -timeout 30m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
+	$(TEST) -tags lab -timeout 45m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
 
-CLIENTS = devstack/packages.sh build lab postgres rabbit openstack image nova libvirt clients peer; \
+CLIENTS_PACKAGES = devstack/packages.sh build lab postgres rabbit openstack image nova libvirt clients peer
+CLIENTS = $(CLIENTS_PACKAGES); \
 	export VMT_ARTEFACTS=$(CURDIR)/$(BIN)/clients; $(TEST) -tags lab -timeout 80m -v ./devstack/clients
 
 .PHONY: test-clients
