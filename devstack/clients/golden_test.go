@@ -24,6 +24,7 @@ func goldenDifferences() []goldentest.Difference {
 	return []goldentest.Difference{
 		{Calls: []int{16, 17, 30, 31}, Skip: []string{".pools"}, Reason: "a pool for each node"},
 		{Calls: []int{165, 166}, Omit: true, NotYet: true, Reason: "3 GiB through Glance, twice; uploads are compared in devstack/e2e"},
+		{Calls: []int{170}, Omit: true, NotYet: true, Reason: "moves 3 GiB to another node; moves are compared in devstack/e2e"},
 		{Calls: []int{188}, Status: 503, Reason: "without Nova, nobody says that the instance is gone"},
 		{Calls: []int{189}, Status: 200, Reason: "as 188"},
 		{Calls: []int{270}, Skip: []string{".messages", "messages_links"}, Reason: "no messages of recorded failures stand here"},
@@ -114,7 +115,7 @@ func TestGolden(t *testing.T) {
 	}
 	line.Passed = tally.Total(goldentest.Same) + tally.Total(goldentest.Deliberate)
 	line.Failed, line.Skipped = tally.Total(goldentest.Wrong), tally.Total(goldentest.NotYet)
-	line.Note = fmt.Sprintf("%d different on purpose; skipped are not served yet, but for 2 that take minutes", tally.Total(goldentest.Deliberate))
+	line.Note = fmt.Sprintf("%d different on purpose; skipped are not served yet, but for 3 that take minutes", tally.Total(goldentest.Deliberate))
 	table.Add(line)
 	if err := os.WriteFile(filepath.Join(dir, "golden.txt"), []byte(tally.String()), 0o644); err != nil {
 		t.Error(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +73,26 @@ func TestCommandsAndFiles(t *testing.T) {
 	}
 	if _, err := c.Run(ctx); !errors.Is(err, ErrRemote) {
 		t.Errorf("no command: %v", err)
+	}
+}
+
+// All that a command has written arrives, and nobody waits for a child that it has left.
+func TestOutputOfTheBackground(t *testing.T) {
+	c := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for range 20 {
+		r, err := c.Exec(ctx, Command{Argv: []string{"sh", "-c", "sleep 60 & echo $!; seq 10000; echo err >&2"}}, nil)
+		if err != nil || r.Code != 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		pid, rest, _ := strings.Cut(r.Stdout, "\n")
+		if n, err := strconv.Atoi(pid); err == nil {
+			_ = syscall.Kill(n, syscall.SIGKILL)
+		}
+		if !strings.HasSuffix(rest, "\n10000\n") || len(rest) != 48894 || r.Stderr != "err\n" {
+			t.Fatalf("%d bytes, and %q", len(rest), r.Stderr)
+		}
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -124,11 +123,24 @@ func execute(ctx context.Context, c Command, r io.Reader, w *frameWriter, draine
 	if err != nil {
 		return result{Error: err.Error()}
 	}
-	cmd.Stdout = stream{w, kindStdout}
-	cmd.Stderr = stream{w, kindStderr}
-	// A grandchild in the background may hold the pipes; the command's own end counts.
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
+	var outs []*output
+	var ends []*os.File
+	for _, x := range []struct {
+		to *io.Writer
+		k  kind
+	}{{&cmd.Stdout, kindStdout}, {&cmd.Stderr, kindStderr}} {
+		o, end, err := newOutput(stream{w, x.k})
+		if err != nil {
+			closeAll(ends)
+			endAll(outs)
+			return result{Error: err.Error()}
+		}
+		*x.to, outs, ends = end, append(outs, o), append(ends, end)
+	}
+	err = cmd.Start()
+	closeAll(ends)
+	defer endAll(outs)
+	if err != nil {
 		return result{Error: err.Error()}
 	}
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -161,6 +173,18 @@ func execute(ctx context.Context, c Command, r io.Reader, w *frameWriter, draine
 	return result{Code: exitCode(cmd.ProcessState, err), Pid: cmd.Process.Pid}
 }
 
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
+func endAll(outs []*output) {
+	for _, o := range outs {
+		o.end()
+	}
+}
+
 func exitCode(st *os.ProcessState, err error) int {
 	if st == nil {
 		return -1
@@ -168,7 +192,7 @@ func exitCode(st *os.ProcessState, err error) int {
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
-	if c := st.ExitCode(); c != 0 || err == nil || errors.Is(err, exec.ErrWaitDelay) {
+	if c := st.ExitCode(); c != 0 || err == nil {
 		return c
 	}
 	return 0
