@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -35,11 +36,25 @@ func (w worker) Do(ctx context.Context, t driver.Task, progress func(driver.Task
 	if len(a.BackupID) != 36 || a.ParentID != "" && len(a.ParentID) != 36 {
 		return nil, fmt.Errorf("arguments of task %s: backup %q, parent %q", t.ID, a.BackupID, a.ParentID)
 	}
-	out, err := w(ctx, t, a, progress)
+	out, err := w(ctx, t, a, inOrder(progress))
 	if errors.Is(err, driver.ErrUnavailable) {
 		err = fmt.Errorf("%w: %w", driver.ErrUnreachable, err)
 	}
 	return out, err
+}
+
+// inOrder is a progress that several goroutines may tell, and that goes forward only.
+func inOrder(tell func(driver.TaskProgress)) func(driver.TaskProgress) {
+	var mu sync.Mutex
+	var done int64
+	return func(p driver.TaskProgress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Done >= done {
+			done = p.Done
+			tell(p)
+		}
+	}
 }
 
 // Clean implements [driver.TaskWorker].

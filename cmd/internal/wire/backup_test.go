@@ -207,9 +207,16 @@ func TestBackupForceDeleted(t *testing.T) {
 	s.ends(model.TaskStateWorking, "")
 	b := s.backup(model.Backup{VolumeID: v.ID}, model.BackupOptions{})
 	s.volumeIs(v.ID, model.VolumeBackingUp)
+	s.down("n1", true) // and not known to be
 	s.deleteBackup(b.ID, true)
-	s.volumeIs(v.ID, model.VolumeAvailable)
+	if st := s.status(v.ID); st != model.VolumeAvailable {
+		t.Errorf("volume is %s", st)
+	}
 	s.ends(model.TaskStateDone, "")
+	if open, err := s.store.OpenTasks(context.Background()); err != nil || len(open) != 0 || s.backupStatus(b.ID) != model.BackupDeleting {
+		t.Errorf("%+v, %v: its node may still write it", open, err)
+	}
+	s.down("n1", false)
 	s.backupIs(b.ID, "gone")
 	s.noTasks()
 	if m := s.messages(b.ID); len(m) != 0 {
@@ -227,6 +234,30 @@ func TestBackupForceDeleted(t *testing.T) {
 	s.deleteBackup(b.ID, false)
 	s.backupIs(b.ID, "gone")
 	s.noTasks()
+
+	v = s.written(nil)
+	b = s.backup(model.Backup{VolumeID: v.ID}, model.BackupOptions{})
+	s.backupIs(b.ID, model.BackupAvailable)
+	s.noTasks()
+	s.ends(model.TaskStateWorking, "")
+	s.deleteBackup(b.ID, false)
+	if err := s.svc.Delete(context.Background(), v.ID, model.DeleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.volumeIs(v.ID, "gone")
+	if st := s.backupStatus(b.ID); st != model.BackupDeleting {
+		t.Errorf("backup is %s", st)
+	}
+	s.ends(model.TaskStateDone, "")
+	s.backupIs(b.ID, "gone")
+	s.noTasks()
+}
+
+// down has a node be silent, or not any more.
+func (s *site) down(host string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.agents[host].down = is
 }
 
 // Where no node reaches the store nothing is begun.
