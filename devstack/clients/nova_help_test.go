@@ -370,7 +370,7 @@ func (n *nova) mark(volume, home string) {
 // marked tells whether a volume's device at its home has what mark wrote.
 func (n *nova) marked(volume, home string) bool {
 	n.t.Helper()
-	return strings.TrimSpace(n.script(home, `dd if=/dev/mapper/vmthunder-volume-$1 bs=4096 skip=`+markAt+` count=1 iflag=direct 2>/dev/null | tr -d '\252' | wc -c`, volume)) == "0"
+	return strings.TrimSpace(n.script(home, `dd if=/dev/mapper/vmthunder-volume-$1 bs=4096 skip=`+markAt+` count=1 iflag=direct 2>/dev/null | tr -cd '\252' | wc -c`, volume)) == "4096"
 }
 
 func (n *nova) script(node, text string, args ...string) string {

@@ -188,20 +188,37 @@ func (v *virt) write(host string, at int) {
 // a place.
 func (v *virt) holds(at int) {
 	v.t.Helper()
-	rest := strings.TrimSpace(v.script(virt1, fmt.Sprintf(
-		`dd if=/dev/mapper/vmthunder-volume-$1 bs=65536 skip=%d count=1 iflag=direct 2>/dev/null | tr -d '\%03o' | wc -c`, at, pattern(at)), v.data))
-	if rest != "0" {
-		v.t.Errorf("at %d KiB %s of 65536 bytes are not 0x%x", at*64, rest, pattern(at))
+	same := strings.TrimSpace(v.script(virt1, fmt.Sprintf(
+		`dd if=/dev/mapper/vmthunder-volume-$1 bs=65536 skip=%d count=1 iflag=direct 2>/dev/null | tr -cd '\%03o' | wc -c`, at, pattern(at)), v.data))
+	if same != "65536" {
+		v.t.Errorf("at %d KiB %s of 65536 bytes are 0x%x", at*64, same, pattern(at))
 	}
 }
 
-// explain logs the ends of the hosts' logs.
+// lookAtGuests prints what libvirt, QEMU and the kernel of a host tell of its guests, and the
+// end of a guest's console log. virtlogd shows whether that is the file that is written to.
+const lookAtGuests = `
+virsh() { timeout 10 virsh -c qemu:///system "$@"; }
+virsh list --all
+for d in $(virsh list --all --name); do
+  virsh domstate --reason "$d"
+  virsh domblkerror "$d"
+  virsh qemu-monitor-command "$d" --hmp 'info status'
+  tail -n 5 "/var/log/libvirt/qemu/$d.log"
+done
+ls -l /proc/$(pidof virtlogd)/fd | grep -F console
+ls -l "$1"; tail -c 2000 "$1"
+dmesg | tail -n 20`
+
+// explain logs the ends of the hosts' logs, and how their guests are.
 func (v *virt) explain(t *testing.T) {
 	for _, h := range []string{virt1, virt2} {
 		n, err := v.lab.Node(h)
 		if err != nil {
 			continue
 		}
+		out, err := n.Run(limit(t, 2*time.Minute), "sh", "-c", "exec 2>&1; "+lookAtGuests, "look", lab.ServerConsole(v.server))
+		t.Logf("guests of %s: %s (%v)", h, out, err)
 		for _, name := range []string{"nova-compute", "libvirtd"} {
 			b, err := os.ReadFile(n.LogPath(name))
 			if err != nil {

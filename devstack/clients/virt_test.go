@@ -110,9 +110,8 @@ func virtLiveMigrate(v *virt) {
 	for _, volume := range []string{v.root, v.data} {
 		v.at(volume, virt1, s)
 	}
-	d := v.disks(virt2)
-	if len(d) != 2 || !regexp.MustCompile(`^/dev/sd[a-z]+$`).MatchString(d[0]) {
-		v.t.Errorf("the guest's disks are %q", d)
+	if d := strings.Join(v.disks(virt2), " "); !regexp.MustCompile(`^/dev/sd[a-z]+ /dev/sd[a-z]+$`).MatchString(d) {
+		v.t.Errorf("the guest's disks are %s", d)
 	}
 	v.write(virt2, 2)
 	for at := range 3 {
@@ -153,7 +152,7 @@ func virtDelete(v *virt) {
 	v.empty()
 	for _, n := range v.lab.Nodes() {
 		const left = `
-ls /dev/mapper /sys/kernel/config/target/iscsi 2>/dev/null | grep -E "$1|$2"
+{ dmsetup ls; ls /dev/mapper /sys/kernel/config/target/iscsi 2>/dev/null; } | grep -E "$1|$2"
 cat /sys/class/iscsi_session/*/targetname 2>/dev/null | grep -E "$1|$2"
 true`
 		if out := v.script(n.Name(), left, v.root, v.data); out != "" {
