@@ -194,6 +194,9 @@ func TestUnmanageAndManageSnapshot(t *testing.T) {
 	}
 	got := w.want(manage(`{"volume_id":"`+volume+`","ref":{"source-name":"snapshot-`+id+`"},"name":"s","metadata":{"a":"b"}}`), 202)
 	sn := w.want(w.do("admin", "GET", fmt.Sprint("/snapshots/", got["id"]), ""), 200)
+	if _, extended := got["os-extended-snapshot-attributes:progress"]; extended {
+		t.Errorf("it shows what is for show and lists alone: %v", got)
+	}
 	if got["status"] != "creating" || got["size"] != 2.0 || sn["status"] != "available" || sn["name"] != "s" || sn["volume_id"] != volume || fmt.Sprint(sn["metadata"]) != "map[a:b]" {
 		t.Errorf("%v, then %v", got, sn)
 	}
