@@ -43,13 +43,14 @@ func (w *work) uncles() *uncles {
 	return u
 }
 
-// setFallbacks gives a fallback to who has moved and, in a refresh, to all who need one.
+// setFallbacks gives a fallback to who has moved, to whom a move could close a circle and, in a
+// refresh, to all who need one.
 func (w *work) setFallbacks() {
 	var u *uncles
 	for i := range w.es {
 		e := &w.es[i]
 		moved := e.parent >= 0 && w.es[e.parent].host != e.was.Parent
-		if e.root || e.parent < 0 || !moved && !w.refresh || w.goodFallback(int32(i)) {
+		if e.root || e.parent < 0 || !moved && !w.refresh && !w.tooDeep(int32(i)) || w.goodFallback(int32(i)) {
 			continue
 		}
 		if u == nil {
@@ -78,6 +79,14 @@ func (w *work) goodFallback(i int32) bool {
 		return fe.depth < e.depth
 	}
 	return f < i && (fe.parent != e.parent || e.depth == 1)
+}
+
+// tooDeep tells whether i's fallback is no longer above it: either may hang below somebody who
+// has moved.
+func (w *work) tooDeep(i int32) bool {
+	e := &w.es[i]
+	f, ok := w.at[e.fallback]
+	return ok && w.es[f].attached && (w.es[f].depth > e.depth || w.es[f].depth == e.depth && f > i)
 }
 
 // uncleOf chooses a fallback for i, or -1: nobody but shallower members, or as deep

@@ -17,6 +17,7 @@ import (
 type life struct {
 	o     tree.Observed
 	fresh int
+	wait  bool // a root that is wanted again is taken to by the next repair
 }
 
 func (l *life) hosts(keep func(m *model.Member) bool) []string {
@@ -84,7 +85,13 @@ func (l *life) take(t *rapid.T, what string, p tree.Plan) {
 	if wrong := tree.Check(l.o.Members, l.o.Degree); len(wrong) > 0 {
 		fail("%s", strings.Join(wrong, "\n"))
 	}
-	if what != "join" || l.rooted(input) { // a root that is wanted again is taken to by the next repair
+	switch what {
+	case "join":
+		l.wait = l.wait || !l.rooted(input)
+	case "leave", "lose", "return", "rebalance":
+		l.wait = false
+	}
+	if !l.wait {
 		l.connected(fail)
 	}
 	l.noCircle(fail)

@@ -280,6 +280,28 @@ func (w *work) settle(c, p int32, reason string) {
 		w.es[out].attached = false
 		w.homeless = append(w.homeless, out)
 	}
+	if !e.alive && !e.deadLeaf() {
+		w.mark(p)
+	}
+}
+
+// mark says of the dead below p that they are too many. They stay: with nobody alive to
+// take them there is nowhere to move them to.
+func (w *work) mark(p int32) {
+	pe := &w.es[p]
+	kids := slices.Sorted(slices.Values(pe.kids))
+	staying := pe.unseen
+	for _, k := range kids {
+		if e := &w.es[k]; !goes(e.state) && !overDegree(e.reason) {
+			staying++
+		}
+	}
+	for _, k := range kids {
+		if e := &w.es[k]; staying > w.degree && e.deadLeaf() && !goes(e.state) && !overDegree(e.reason) {
+			e.reason = OverDegree + e.reason
+			staying--
+		}
+	}
 }
 
 // how much a placement may ask for.
