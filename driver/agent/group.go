@@ -198,6 +198,7 @@ func (g *group) pass(ctx context.Context) (again error) {
 			}
 		})
 		moved = moved || did
+		moved = g.imageIs(version, imageErr) || moved // before its volumes say that it is the cause
 		if !built {
 			moved = g.held(version, up, imageErr, volErr) || moved
 		}
@@ -224,11 +225,8 @@ func (g *group) pass(ctx context.Context) (again error) {
 		}
 		return again
 	}
-	news := moved || settled != wasSettled || text(g.imageErr) != text(imageErr)
-	if text(imageErr) != text(g.imageErr) && imageErr != nil {
-		g.log.WithError(imageErr).Warn("image is not as it should be yet")
-	}
-	g.imageErr, g.settled = imageErr, settled
+	news := moved || settled != wasSettled
+	g.settled = settled
 	g.mu.Unlock()
 	if news {
 		g.a.announce(true)
@@ -330,6 +328,20 @@ func (g *group) waits(d model.DesiredImage, a stack.Actual) error {
 		return errors.New("the image's origin has not imported it yet")
 	}
 	return nil
+}
+
+// imageIs records how the image is, and returns whether there are news.
+func (g *group) imageIs(version int, err error) (news bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.version != version || errors.Is(err, context.Canceled) {
+		return false // it is no answer to what is asked now
+	}
+	if news = text(err) != text(g.imageErr); news && err != nil {
+		g.log.WithError(err).Warn("image is not as it should be yet")
+	}
+	g.imageErr = err
+	return news
 }
 
 // volumes plans and does for each volume; the failure of one does not hold up the others.
