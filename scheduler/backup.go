@@ -238,6 +238,11 @@ func (s *Service) Restore(ctx context.Context, backup, volume uuid.UUID, k model
 		return err
 	}
 	return s.restore(ctx, backup, k, func(t Tx, b *model.Backup) (model.Volume, error) {
+		if seen.GroupID != nil && seen.Home == nil { // who works on a volume locks its group first
+			if _, err := t.GroupHome(*seen.GroupID); err != nil {
+				return seen, err
+			}
+		}
 		if seen.ImageID != nil {
 			if _, err := t.LockImage(*seen.ImageID); err != nil {
 				return seen, err
