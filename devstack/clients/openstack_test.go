@@ -114,6 +114,7 @@ UNION ALL SELECT 'snapshot ' || id || ' ' || status FROM snapshots WHERE status 
 // Every command of the client's volume group, as an administrator, on the product.
 func TestOpenStackCommand(t *testing.T) {
 	n := newNova(t, "admin")
+	n.shareBackups(t)
 	sh := newShell(t, n.lab)
 	server := n.become(n.boot("for-attachments", nil, fromImage(n.image(t, lab.ImageRaw), true)), "ACTIVE")
 	broken := filepath.Join(t.TempDir(), "broken.qcow2")

@@ -90,6 +90,19 @@ func (s *site) need(t *testing.T, services ...lab.Service) {
 	}
 }
 
+// shareBackups gives the nodes a place for backups until the test ends.
+func (s *site) shareBackups(t *testing.T) {
+	t.Helper()
+	if err := s.c.ShareBackups(limit(t, 2*time.Minute), filepath.Join(t.TempDir(), "backups"), origin, node1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.c.UnshareBackups(limit(t, time.Minute), origin, node1); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // image returns the id of one of the images that the laboratory has registered.
 func (s *site) image(t *testing.T, name string) string {
 	t.Helper()

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"errors"
 	"io/fs"
 	"net/http"
 	"os"
@@ -14,32 +13,17 @@ import (
 	"time"
 )
 
-const shareDir = "/mnt/vmthunder-backups"
-
 // backupShare has all nodes keep backups in one directory of the host, until the test ends.
 func (f *faults) backupShare() string {
 	f.t.Helper()
 	dir := filepath.Join(f.dir, "backups")
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, ".vmthunder-backups"), nil, 0o600)); err != nil {
+	if err := f.c.ShareBackups(limit(f.t, 2*time.Minute), dir, origin, n1); err != nil {
 		f.t.Fatal(err)
 	}
-	restart := func(n, path string) {
-		if err := f.c.Configure(n, map[string]string{"backup.posix_path": path, "backup.chunk_size_kb": "1024"}); err != nil {
+	f.t.Cleanup(func() {
+		if err := f.c.UnshareBackups(limit(f.t, time.Minute), origin, n1); err != nil {
 			f.t.Error(err)
 		}
-		f.stopAgent(n)
-		f.startAgent(n)
-	}
-	for _, n := range []string{origin, n1} {
-		f.run(f.t, n, "mkdir -p "+shareDir+" && mount -t hostfs none "+shareDir+" -o "+dir)
-		restart(n, shareDir)
-		f.t.Cleanup(func() {
-			restart(n, "")
-			f.run(f.t, n, "umount "+shareDir)
-		})
-	}
-	until(f.t, time.Minute, "the nodes to reach the share", func() (bool, error) {
-		return f.rows(f.t, "SELECT count(*)::text FROM nodes WHERE backups AND alive")[0] == "2", nil
 	})
 	return dir
 }
