@@ -207,7 +207,7 @@ func TestBackupRecords(t *testing.T) {
 		b64(`{"id":"` + id + `"}`):           "Provided backup record is missing size attribute",
 		b64(`{"id":"` + id + `","size":-1}`): "Can't parse backup record.",
 	} {
-		w.refused(w.do("admin", "POST", "/backups/import_record", `{"backup-record":{"backup_service":"vmthunder.driver.backup","backup_url":"`+url+`"}}`), 400, text)
+		w.refused(w.do("admin", "POST", "/backups/import_record", `{"backup-record":{"backup_service":"cinder.backup.drivers.vmthunder","backup_url":"`+url+`"}}`), 400, text)
 	}
 	w.refused(w.do("admin", "POST", "/backups/import_record",
 		`{"backup-record":{"backup_service":"cinder.backup.drivers.swift","backup_url":"`+b64(`{"id":"`+id+`","size":1}`)+`"}}`), 404,

@@ -181,7 +181,7 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 		return fault.BadRequest("%s is not valid under any of the given schemas", schema.Repr(in.Self()))
 	}
 	if name != view.BinaryVolume {
-		return a.enableReplica(c, in, name)
+		return a.enableOther(c, in, action, name)
 	}
 	host, node, err := a.node(c, in, noService, name)
 	if err != nil {
@@ -209,20 +209,26 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 	return c.json(http.StatusOK, body)
 }
 
-// enableReplica: all replicas of the control plane that run do the same work.
-func (a *API) enableReplica(c *call, in *schema.Object, binary string) error {
+// enableOther is for services that can't be disabled: all replicas of the control plane do the
+// same work, and a node that reaches the store of backups makes them.
+func (a *API) enableOther(c *call, in *schema.Object, action, binary string) error {
 	host, err := in.Text("host", 1, 255)
 	if err != nil {
 		return err
 	}
-	replicas, err := a.Store.Services(c.ctx())
+	if action == "disable-log-reason" {
+		if _, err := in.Text("disabled_reason", 1, 255); err != nil {
+			return err
+		}
+	}
+	all, err := a.services(c)
 	if err != nil {
 		return err
 	}
-	if binary != view.BinaryScheduler || !slices.ContainsFunc(replicas, func(s model.Service) bool { return s.Host == host }) {
+	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Binary == binary && s.Host == host }) {
 		return fault.NotFound(noService, binary, host)
 	}
-	return unsupported("Disabling a replica of the control plane")
+	return unsupported("Disabling " + binary)
 }
 
 func valueOr(s *string, other string) string {

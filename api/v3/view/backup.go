@@ -10,8 +10,8 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// BackupService is what made a backup, as its exported record says.
-const BackupService = "vmthunder.driver.backup"
+// BackupService is what made a backup, as its exported record says; clients expect the prefix.
+const BackupService = "cinder.backup.drivers.vmthunder"
 
 // BackupSummary is a backup as create, update and plain lists show it.
 func (c Context) BackupSummary(b *model.Backup) Object {
