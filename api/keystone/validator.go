@@ -121,6 +121,10 @@ func (v *Validator) validate(ctx context.Context, token string, expired bool) (I
 	ch := v.flight.DoChan(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.cfg.Timeout)
 		defer cancel()
+		// Who looked just before an earlier flight's answer was kept finds it here.
+		if a, ok := v.cache.get(key, v.cfg.Now()); ok {
+			return a, nil
+		}
 		return v.ask(ctx, key, token, expired)
 	})
 	select {
