@@ -36,8 +36,15 @@ type storedVolume struct {
 	Status       model.VolumeStatus `db:"status"`
 	Materialized bool               `db:"materialized"`
 	SizeGiB      int64              `db:"size_gib"`
+	ThinID       *int64             `db:"thin_id"`
 	SourceThin   *int64             `db:"source_thin"`
 	GroupID      *uuid.UUID         `db:"group_id"`
+}
+
+// madeBy tells whether a report says that the volume's thin device was made: this one, not
+// the one that it had before it was reverted.
+func (v storedVolume) madeBy(o model.ObservedVolume) bool {
+	return o.Materialized && v.ThinID != nil && (o.ThinID == 0 || int64(o.ThinID) == *v.ThinID)
 }
 
 type storedSnapshot struct {
@@ -104,7 +111,7 @@ func (r *report) read() error {
 	if err != nil {
 		return err
 	}
-	if err := r.list(&r.stored, "SELECT id, status, materialized, size_gib, source_thin, group_id FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
+	if err := r.list(&r.stored, "SELECT id, status, materialized, size_gib, thin_id, source_thin, group_id FROM volumes WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
 		return err
 	}
 	if err := r.list(&r.snaps, "SELECT id, status, materialized, group_snapshot_id FROM snapshots WHERE home = $1 ORDER BY id", r.o.Host); err != nil {
@@ -209,11 +216,16 @@ func (r *report) bulk(n int, query string, rows any, more ...any) error {
 }
 
 func (r *report) saveVolumes() error {
-	var made, lost []uuid.UUID
+	type thinOf struct {
+		ID   uuid.UUID `json:"id"`
+		Thin int64     `json:"thin"`
+	}
+	var made []thinOf
+	var lost []uuid.UUID
 	for _, v := range r.stored {
 		o, told := r.volumes[v.ID.String()]
-		if told && o.Materialized && !v.Materialized && r.ourPool() {
-			made = append(made, v.ID)
+		if told && v.madeBy(o) && !v.Materialized && r.ourPool() {
+			made = append(made, thinOf{v.ID, *v.ThinID})
 		}
 		if told && v.Status == model.VolumeDeleting && o.State == model.DeviceAbsent && r.current() && r.ourPool() {
 			r.changes.Deleted = append(r.changes.Deleted, v.ID)
@@ -225,16 +237,17 @@ func (r *report) saveVolumes() error {
 			lost = append(lost, v.ID)
 		}
 	}
-	if len(made) > 0 {
-		if err := r.exec("UPDATE volumes SET materialized = true WHERE id = ANY($1::uuid[]) AND home = $2", ids(made), r.o.Host); err != nil {
-			return err
-		}
+	// Not of one that was given another thin device since it was read.
+	err := r.bulk(len(made), `UPDATE volumes v SET materialized = true FROM jsonb_to_recordset($1::jsonb) AS x (id uuid, thin bigint)
+		WHERE v.id = x.id AND v.thin_id = x.thin AND v.home = $2`, made, r.o.Host)
+	if err != nil {
+		return err
 	}
 	if len(lost) == 0 {
 		return nil
 	}
 	var locked []uuid.UUID
-	err := r.list(&locked, "SELECT id FROM volumes WHERE id = ANY($1::uuid[]) AND status <> 'deleting' ORDER BY id FOR NO KEY UPDATE", ids(lost))
+	err = r.list(&locked, "SELECT id FROM volumes WHERE id = ANY($1::uuid[]) AND status <> 'deleting' ORDER BY id FOR NO KEY UPDATE", ids(lost))
 	if err != nil {
 		return err
 	}

@@ -277,3 +277,39 @@ func TestPoolLost(t *testing.T) {
 		t.Errorf("after an operator has acted: %+v", n)
 	}
 }
+
+// A report that was under way while a volume was reverted speaks of the thin device that the
+// volume had before: the new one is not made by it.
+func TestLateReportOfAReverted(t *testing.T) {
+	w := newWorld(t)
+	w.node("n1")
+	v := w.create(nil, vol(1))[0]
+	w.tx(func(t *db.Tx) error { _, err := t.SetHome(v.ID, "n1"); return err })
+	made := func(id uuid.UUID, thin int64) model.ObservedVolume {
+		return model.ObservedVolume{ID: id.String(), State: model.DeviceInactive, Materialized: true, ThinID: uint32(thin)}
+	}
+	before := *w.volume(v.ID).ThinID
+	o := w.current("n1")
+	o.Volumes = []model.ObservedVolume{made(v.ID, before)}
+	w.report(o)
+	snaps, err := w.CreateSnapshots(t.Context(), []model.Snapshot{{VolumeID: v.ID, ProjectID: "p", UserID: "u"}}, []model.VolumeStatus{model.VolumeAvailable})
+	w.must(err)
+	sn := snaps[0]
+	o = w.current("n1")
+	o.Volumes = []model.ObservedVolume{made(v.ID, before), made(sn.ID, *sn.ThinID)}
+	w.report(o)
+	w.tx(func(t *db.Tx) error { _, err := t.Revert(v.ID, sn.ID); return err })
+	for _, generation := range []int64{o.Generation, w.generation("n1")} {
+		o.Generation = generation
+		w.report(o)
+		if now := w.volume(v.ID); now.Status != model.VolumeReverting || now.Materialized || *now.ThinID == before {
+			t.Errorf("after a late report: %+v", now)
+		}
+	}
+	o = w.current("n1")
+	o.Volumes = []model.ObservedVolume{made(v.ID, *w.volume(v.ID).ThinID), made(sn.ID, *sn.ThinID)}
+	w.report(o)
+	if now := w.volume(v.ID); now.Status != model.VolumeAvailable || !now.Materialized {
+		t.Errorf("when it was made: %+v", now)
+	}
+}

@@ -2,6 +2,7 @@ package db
 
 import (
 	"github.com/google/uuid"
+	"github.com/lib/pq"
 
 	"github.com/vmthunder/vmthunder/db/model"
 )
@@ -24,7 +25,7 @@ func (r *report) saveCopies() error {
 		}
 		copying := v.SourceThin != nil && (v.Status == model.VolumeCreating || v.Status == model.VolumeReverting)
 		switch {
-		case copying && o.Materialized:
+		case copying && v.madeBy(o):
 			made = append(made, v.ID)
 		case copying && o.State == model.DeviceError && r.current():
 			failed = append(failed, v.ID)
@@ -34,7 +35,7 @@ func (r *report) saveCopies() error {
 		}
 	}
 	if len(made) > 0 {
-		_, err := r.move(change{
+		moved, err := r.move(change{
 			of: volumeStatus, where: "id = ANY(?::uuid[]) AND home = ? AND materialized", args: []any{ids(made), r.o.Host},
 			from: words(model.VolumeCreating, model.VolumeReverting), to: string(model.VolumeAvailable),
 			set: setVolume + ", launched_at = COALESCE(launched_at, now())", setArgs: []any{nil},
@@ -44,7 +45,7 @@ func (r *report) saveCopies() error {
 		}
 		// The snapshots that were reverted to: at most one of a volume is being restored.
 		_, err = r.move(change{
-			of: snapshotStatus, where: "volume_id = ANY(?::uuid[])", args: []any{ids(made)},
+			of: snapshotStatus, where: "volume_id = ANY(?::uuid[])", args: []any{pq.Array(moved)},
 			from: words(model.SnapshotRestoring), to: string(model.SnapshotAvailable),
 		})
 		if err != nil {

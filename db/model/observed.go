@@ -81,11 +81,14 @@ type ObservedImage struct {
 
 // ObservedVolume is one volume on the node.
 type ObservedVolume struct {
-	ID           string      `json:"id"`
-	State        DeviceState `json:"state"`
-	Error        string      `json:"error,omitempty"`
-	Device       string      `json:"device,omitempty"` // path, when ready
-	Materialized bool        `json:"materialized,omitempty"`
+	ID     string      `json:"id"`
+	State  DeviceState `json:"state"`
+	Error  string      `json:"error,omitempty"`
+	Device string      `json:"device,omitempty"` // path, when ready
+	// Materialized: the thin device ThinID was made. A volume that is reverted gets another one, so
+	// a report says which it speaks of; 0 is that of an agent of before, or none.
+	Materialized bool   `json:"materialized,omitempty"`
+	ThinID       uint32 `json:"thin_id,omitempty"`
 	// Bytes that the device has now, when ready.
 	Bytes int64 `json:"bytes,omitempty"`
 	// LUN of its target and the initiators that are let in, when exported.

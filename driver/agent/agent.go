@@ -95,7 +95,7 @@ type Agent struct {
 	workers  sync.WaitGroup
 	ensured  map[string]string
 	gone     map[string]bool
-	copied   map[string]bool
+	copied   map[uint32]bool
 	failed   map[string]error // by what copies have together: why none of them could be made
 	changed  chan struct{}    // closed and made anew whenever a group has finished a pass
 	poolErr  error
@@ -122,7 +122,7 @@ func New(cfg Config, d Drivers, control Control, log *logrus.Entry) *Agent {
 		leaving:   map[string]<-chan struct{}{},
 		ensured:   map[string]string{},
 		gone:      map[string]bool{},
-		copied:    map[string]bool{},
+		copied:    map[uint32]bool{},
 		failed:    map[string]error{},
 		changed:   make(chan struct{}),
 		opened:    make(chan struct{}),
@@ -286,16 +286,15 @@ func (a *Agent) Take(doc model.Desired) error {
 // any more, so that the memory is bounded by the document. The caller holds the lock.
 func (a *Agent) forget(doc model.Desired) {
 	named := make(map[string]bool, len(doc.Images)+len(doc.Volumes))
-	together := map[string]bool{}
+	thins, together := map[uint32]bool{}, map[string]bool{}
 	for _, i := range doc.Images {
 		named[i.ID] = true
 	}
 	for _, v := range doc.Volumes {
-		named[v.ID], together[v.Together] = true, true
+		named[v.ID], thins[v.ThinID], together[v.Together] = true, true, true
 	}
-	for _, m := range []map[string]bool{a.gone, a.copied} {
-		maps.DeleteFunc(m, func(id string, _ bool) bool { return !named[id] })
-	}
+	maps.DeleteFunc(a.gone, func(id string, _ bool) bool { return !named[id] })
+	maps.DeleteFunc(a.copied, func(thin uint32, _ bool) bool { return !thins[thin] })
 	maps.DeleteFunc(a.failed, func(moment string, _ error) bool { return !together[moment] })
 }
 

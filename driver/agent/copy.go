@@ -56,7 +56,7 @@ func (a *Agent) copySet(s stack.Step) []thinCopy {
 	}
 	var set []thinCopy
 	for _, v := range a.doc.Volumes {
-		if v.Together == s.Together && v.State != model.Absent && v.SourceThin != 0 && !v.Materialized && !a.copied[v.ID] {
+		if v.Together == s.Together && v.State != model.Absent && v.SourceThin != 0 && !v.Materialized && !a.copied[v.ThinID] {
 			source, waits := a.holderOf(v.SourceThin)
 			set = append(set, thinCopy{v.ID, v.ThinID, v.SourceThin, source, waits})
 		}
@@ -75,7 +75,7 @@ func (a *Agent) holderOf(thin uint32) (volume string, waits bool) {
 		if v.State == model.Present {
 			volume = v.ID
 		}
-		return volume, !v.Materialized && !a.copied[v.ID]
+		return volume, !v.Materialized && !a.copied[v.ThinID]
 	}
 	return "", false
 }
@@ -189,7 +189,7 @@ func (a *Agent) setCopied(set []thinCopy) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range set {
-		a.copied[c.id] = true
+		a.copied[c.thin] = true
 	}
 }
 

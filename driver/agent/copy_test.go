@@ -99,6 +99,25 @@ func TestCopyOfNothing(t *testing.T) {
 	})
 }
 
+// A volume that is reverted a second time gets a second copy: the first one is no proof of it.
+func TestRevertedTwice(t *testing.T) {
+	run(t, func(t *testing.T, b *bed) {
+		n := b.nodes["a"]
+		n.start()
+		n.apply(nil, volumes(blank(volC, 21)))
+		n.settled()
+		snap := isMade(in(model.Inactive, copied(blank(snapC, 30), 21)))
+		n.apply(nil, volumes(in(model.Inactive, isMade(blank(volC, 21))), in(model.Inactive, copied(blank(snapC, 30), 21))), snapC)
+		for _, thin := range []uint32{31, 32} { // each is a revert
+			o := n.apply(nil, volumes(snap, in(model.Inactive, copied(blank(volC, thin), 30))), volC)
+			if v := o.Volume(volC); !v.Materialized || v.ThinID != thin || !slices.Contains(n.pool.Thins(), uint64(thin)) {
+				t.Errorf("%+v, thin devices %v, want %d", v, n.pool.Thins(), thin)
+			}
+			n.apply(nil, volumes(snap, in(model.Inactive, isMade(copied(blank(volC, thin), 30)))), volC)
+		}
+	})
+}
+
 // A source that can't be held up, because its I/O can't be finished, is let go again.
 func TestCopyOfAStuckVolume(t *testing.T) {
 	run(t, func(t *testing.T, b *bed) {

@@ -85,7 +85,7 @@ func (g *group) do(ctx context.Context, s stack.Step, pool string) error {
 		if err := d.Pool.DeleteThin(ctx, s.Thin); err != nil {
 			return err
 		}
-		g.a.setGone(s.VolumeID, true)
+		g.a.setDeleted(s.VolumeID, s.Thin)
 		return nil
 	case stack.OpMakeDevice:
 		_, err := d.DM.Create(ctx, s.Name, s.Table, driver.CreateOptions{UUID: driver.DeviceUUID(s.Name), ReadOnly: s.ReadOnly})
@@ -254,8 +254,15 @@ func (a *Agent) setGone(id string, gone bool) {
 		delete(a.gone, id)
 		return
 	}
-	delete(a.copied, id)
 	a.gone[id] = true
+}
+
+// setDeleted remembers that a volume's thin device is gone.
+func (a *Agent) setDeleted(id string, thin uint32) {
+	a.setGone(id, true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.copied, thin)
 }
 
 func (a *Agent) setEnsured(iqn, fingerprint string) {

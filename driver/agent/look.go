@@ -20,7 +20,7 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	actual := stack.Actual{
 		Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]stack.Path{},
 		Caches: map[string]string{}, Pages: map[string]stack.Page{}, Looped: map[string]string{}, Files: map[string]driver.ImageFile{},
-		Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[string]bool{}, Sectors: map[string]uint64{},
+		Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[uint32]bool{}, Sectors: map[string]uint64{},
 	}
 	devices, err := a.d.DM.List(ctx, driver.Prefix)
 	if err != nil {

@@ -170,7 +170,7 @@ func (a *Agent) observeImage(ctx context.Context, d model.DesiredImage, actual s
 }
 
 func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *group) model.ObservedVolume {
-	o := model.ObservedVolume{ID: d.ID, State: model.DeviceBuilding, Materialized: d.Materialized}
+	o := model.ObservedVolume{ID: d.ID, State: model.DeviceBuilding, ThinID: d.ThinID, Materialized: d.Materialized}
 	var err error
 	if g != nil {
 		err = g.volumeState(d.ID)
@@ -186,7 +186,10 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 	stands := len(volumes[d.ID]) > 0
 	dev, ok := actual.Devices[name]
 	cow, cowStands := actual.Devices[driver.VolumeDevice(d.ID, driver.PartCow)]
-	o.Materialized = o.Materialized || (cowStands && cow.Live) || actual.Copied[d.ID]
+	// What stands while the volume should have no device, or its copy is still to be made, may
+	// stand on the thin device that the volume had before.
+	stood := cowStands && cow.Live && d.State == model.Present && d.SourceThin == 0
+	o.Materialized = o.Materialized || stood || actual.Copied[d.ThinID]
 	copying := d.SourceThin != 0 && !o.Materialized
 	switch {
 	case d.State == model.Absent && !stands && (actual.Gone[d.ID] || d.ThinID == 0):

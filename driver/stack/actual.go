@@ -22,9 +22,9 @@ type Actual struct {
 	Ensured map[string]string
 	// Sectors of the devices of volumes that stand, by name.
 	Sectors map[string]uint64
-	// Copied holds ids of volumes and snapshots whose thin device this agent has seen made
-	// as a copy.
-	Copied map[string]bool
+	// Copied holds the thin devices that this agent has seen made as a copy. A volume that is
+	// reverted gets another one, so it is not the volume that is remembered.
+	Copied map[uint32]bool
 	// Gone holds ids of images and volumes whose data this agent has deleted.
 	Gone map[string]bool
 }

@@ -168,7 +168,7 @@ func (s *site) observe(a *simAgent) model.Observed {
 		o.Images = append(o.Images, i)
 	}
 	for _, d := range a.doc.Volumes {
-		v := model.ObservedVolume{ID: d.ID, State: model.DeviceReady, Device: "/dev/mapper/" + d.ID, Materialized: true, LUN: 1, Bytes: d.Bytes}
+		v := model.ObservedVolume{ID: d.ID, State: model.DeviceReady, Device: "/dev/mapper/" + d.ID, ThinID: d.ThinID, Materialized: true, LUN: 1, Bytes: d.Bytes}
 		for _, h := range d.Hosts {
 			v.Hosts = append(v.Hosts, h.Initiator)
 		}
@@ -180,7 +180,7 @@ func (s *site) observe(a *simAgent) model.Observed {
 		case d.State == model.Inactive && d.SourceThin != 0 && a.noCopies && !a.thin[d.ThinID]:
 			v = model.ObservedVolume{ID: d.ID, State: model.DeviceError, Error: "no copies"}
 		case d.State == model.Inactive:
-			v = model.ObservedVolume{ID: d.ID, State: model.DeviceInactive, Materialized: d.Materialized || a.thin[d.ThinID]}
+			v = model.ObservedVolume{ID: d.ID, State: model.DeviceInactive, ThinID: d.ThinID, Materialized: d.Materialized || a.thin[d.ThinID]}
 		}
 		o.Volumes = append(o.Volumes, v)
 	}
