@@ -58,7 +58,7 @@ func (s *Store) RecordAttach(ctx context.Context, a model.Attachment) (model.Att
 		}
 		moved, err := t.move(change{
 			of: volumeStatus, where: "id = ?", args: []any{v.ID}, from: words(from...), to: string(model.VolumeInUse),
-			set:     setVolume + ", attach_status = ?, admin_metadata = admin_metadata || ?::jsonb",
+			set:     setVolume + ", attach_status = ?, admin_metadata = '{\"readonly\": \"False\"}'::jsonb || admin_metadata || ?::jsonb",
 			setArgs: []any{nil, model.AttachAttached, attachedMode(a.AttachMode)},
 		})
 		if err := needed(moved, err, "volume", v.ID); err != nil {

@@ -27,7 +27,7 @@ func TestRecordAttach(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	w.states(v.ID, model.VolumeInUse, model.AttachAttached)
-	if got := w.volume(v.ID); len(got.Attachments) != 1 || got.AdminMetadata["attached_mode"] != "ro" {
+	if got := w.volume(v.ID); len(got.Attachments) != 1 || got.AdminMetadata["attached_mode"] != "ro" || got.AdminMetadata["readonly"] != "False" {
 		t.Errorf("%d attachments, %v", len(got.Attachments), got.AdminMetadata)
 	}
 	if _, err := w.RecordAttach(w.ctx, row(v.ID)); !errors.Is(err, model.ErrConflict) {
@@ -35,6 +35,19 @@ func TestRecordAttach(t *testing.T) {
 	}
 	if _, err := w.RecordAttach(w.ctx, row(uuid.New())); !errors.Is(err, model.ErrNotFound) {
 		t.Errorf("no volume: %v", err)
+	}
+	// The mode goes with the last attachment, however that goes.
+	w.tx(func(tx *db.Tx) error { return tx.DeleteAttachment(a.ID) })
+	if got := w.volume(v.ID).AdminMetadata; len(got) != 1 || got["readonly"] != "False" {
+		t.Errorf("detached: %v", got)
+	}
+	v = w.create(nil, vol(1))[0]
+	_, err = w.RecordAttach(w.ctx, row(v.ID))
+	w.must(err)
+	detached := model.AttachDetached
+	w.must(w.ResetVolume(w.ctx, v.ID, nil, &detached, nil))
+	if got := w.volume(v.ID).AdminMetadata; len(got) != 1 {
+		t.Errorf("reset: %v", got)
 	}
 }
 

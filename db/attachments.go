@@ -227,8 +227,15 @@ func (t *Tx) UpdateAttachment(a model.Attachment) error {
 	return needed(moved, err, "attachment", a.ID)
 }
 
-// DeleteAttachment removes the row.
+// DeleteAttachment removes the row; with the last one of a volume goes the mode that its
+// metadata show.
 func (t *Tx) DeleteAttachment(id uuid.UUID) error {
+	err := t.exec(`UPDATE volumes v SET admin_metadata = v.admin_metadata - 'attached_mode' FROM attachments a
+		WHERE a.id = $1 AND v.id = a.volume_id AND v.admin_metadata ->> 'attached_mode' IS NOT NULL
+		AND NOT EXISTS (SELECT FROM attachments other WHERE other.volume_id = v.id AND other.id <> a.id)`, id)
+	if err != nil {
+		return fmt.Errorf("attachment %s: %w", id, err)
+	}
 	n, err := t.affected("DELETE FROM attachments WHERE id = $1", id)
 	return neededN(n, err, "attachment", id)
 }

@@ -262,6 +262,9 @@ func (s *Store) ResetVolume(ctx context.Context, id uuid.UUID, status *model.Vol
 			if err := t.exec("DELETE FROM attachments WHERE volume_id = $1", id); err != nil {
 				return fmt.Errorf("volume %s: %w", id, err)
 			}
+			if err := t.exec("UPDATE volumes SET admin_metadata = admin_metadata - 'attached_mode' WHERE id = $1", id); err != nil {
+				return fmt.Errorf("volume %s: %w", id, err)
+			}
 		}
 		if (attach != nil || status != nil) && v.Home != nil {
 			_ = t.Bump(*v.Home)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -125,6 +126,12 @@ func (a *API) legacyAttach(c *call, in *schema.Object) error {
 	if mode == nil {
 		rw := "rw"
 		mode = &rw
+	}
+	again := func(at model.Attachment) bool {
+		return instance != nil && at.InstanceUUID != nil && *at.InstanceUUID == *instance && at.Status == model.AttachAttached
+	}
+	if slices.ContainsFunc(v.Attachments, again) { // said twice
+		return c.empty(http.StatusAccepted)
 	}
 	store, ok := a.Store.(LegacyAttacher)
 	if !ok {

@@ -141,6 +141,9 @@ func (s *Store) RecordAttach(_ context.Context, a model.Attachment) (model.Attac
 		v.AdminMetadata = model.StringMap{}
 	}
 	v.AdminMetadata["attached_mode"] = text(a.AttachMode)
+	if _, ever := v.AdminMetadata["readonly"]; !ever {
+		v.AdminMetadata["readonly"] = "False"
+	}
 	s.derive(v.ID)
 	return *row, nil
 }
