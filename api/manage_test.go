@@ -129,10 +129,10 @@ func TestManageVolume(t *testing.T) {
 	} {
 		w.refused(manage(volume, "OpenStack-API-Version", "volume 3.0"), 400, message)
 	}
-	w.refused(manage(`{"host":"n9@vmthunder","ref":{}}`), 503, "Host 'n9@vmthunder' not found")
+	w.refused(manage(`{"host":"n9@vmthunder","ref":{}}`), 400, "Host 'n9@vmthunder' not found")
 	w.refused(manage(`{"host":"n2","ref":{}}`), 503, "Service is unavailable at this time.")
 	v316 := []string{"OpenStack-API-Version", "volume 3.16"}
-	w.refused(manage(`{"cluster":"c","ref":{}}`, v316...), 503, "Cluster 'c' not found")
+	w.refused(manage(`{"cluster":"c","ref":{}}`, v316...), 400, "Cluster 'c' not found")
 	w.refused(manage(`{"ref":{}}`, v316...), 400, "One and only one of cluster and host must be set.")
 	w.refused(w.do("alice", "POST", "/os-volume-manage", `{"volume":{"host":"n1","ref":{}}}`), 403, "")
 }

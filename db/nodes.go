@@ -103,6 +103,19 @@ func (s *Store) Allocated(ctx context.Context) (map[string]model.Allocation, err
 	return out, nil
 }
 
+// SharesOf tells what each project has on a node, ordered by project.
+func (s *Store) SharesOf(ctx context.Context, host string) ([]model.Share, error) {
+	var out []model.Share
+	err := s.list(ctx, &out, `SELECT v.project_id, count(*) AS volumes, sum(v.size_gib) AS gib,
+			COALESCE(sum(t.n), 0)::bigint AS snapshots, COALESCE(sum(t.gib), 0)::bigint AS snapshot_gib
+		FROM volumes v LEFT JOIN LATERAL (SELECT count(*) AS n, sum(s.size_gib) AS gib FROM snapshots s WHERE s.volume_id = v.id) t ON true
+		WHERE v.home = $1 GROUP BY v.project_id ORDER BY v.project_id`, host)
+	if err != nil {
+		return nil, fmt.Errorf("shares of %s: %w", host, err)
+	}
+	return out, nil
+}
+
 // NodeState reads in one snapshot all that the document for a host is computed from.
 func (s *Store) NodeState(ctx context.Context, host string) (model.NodeState, error) {
 	var st model.NodeState

@@ -246,4 +246,13 @@ func TestNodeState(t *testing.T) {
 	if al["h1"] != (model.Allocation{Volumes: 1, GiB: 2}) || len(al) != 1 {
 		t.Errorf("allocated %v", al)
 	}
+	var homed uuid.UUID
+	w.must(w.GetRaw(w.ctx, &homed, "SELECT id FROM volumes WHERE home = 'h1'"))
+	w.snapshot(homed, "available", 3)
+	w.snapshot(homed, "available", 1)
+	shares, err := w.SharesOf(w.ctx, "h1")
+	w.must(err)
+	if len(shares) != 1 || shares[0] != (model.Share{ProjectID: "p1", Volumes: 1, GiB: 2, Snapshots: 2, SnapshotGiB: 4}) {
+		t.Errorf("shares %+v", shares)
+	}
 }

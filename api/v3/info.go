@@ -71,7 +71,7 @@ func (a *API) listZones(c *call) error {
 	zones := map[string]bool{a.DefaultZone: false}
 	for i := range nodes {
 		n := &nodes[i]
-		zones[a.zoneOf(n)] = zones[a.zoneOf(n)] || n.Alive && n.Enabled
+		zones[a.zoneOf(n)] = zones[a.zoneOf(n)] || n.Alive && n.Enabled && !n.Frozen
 	}
 	rows := []view.Object{}
 	for _, name := range sortedKeys(zones) {

@@ -225,13 +225,13 @@ func (a *API) manageVolume(c *call) error {
 		return err
 	}
 	if in.cluster != "" && in.host == "" {
-		return fault.New(http.StatusServiceUnavailable, "Cluster '%s' not found", in.cluster)
+		return fault.BadRequest("Cluster '%s' not found", in.cluster)
 	}
 	var node model.Node
 	if in.host != "" {
 		node, err = a.volumeService(c, in.host)
 		if errors.Is(err, model.ErrNotFound) {
-			return fault.New(http.StatusServiceUnavailable, "Host '%s' not found", in.host)
+			return fault.BadRequest("Host '%s' not found", in.host)
 		}
 		if err != nil {
 			return err

@@ -37,7 +37,7 @@ func (a *API) routes() []route {
 	for _, noun := range []func() []route{
 		a.volumeRoutes, a.metadataRoutes, a.snapshotRoutes, a.backupRoutes, a.attachmentRoutes, a.typeRoutes, a.quotaRoutes,
 		a.serviceRoutes, a.poolRoutes, a.messageRoutes, a.qosRoutes, a.transferRoutes, a.infoRoutes, a.manageRoutes, a.operatorRoutes,
-		a.groupTypeRoutes, a.groupRoutes, a.groupSnapshotRoutes, a.consistencyGroupRoutes, a.absentRoutes,
+		a.groupTypeRoutes, a.groupRoutes, a.groupSnapshotRoutes, a.consistencyGroupRoutes, a.clusterRoutes,
 	} {
 		all = append(all, noun()...)
 	}

@@ -43,9 +43,13 @@ func (a *API) services(c *call) ([]view.Service, error) {
 		})
 	}
 	for _, n := range nodes {
+		reason := n.DisabledReason
+		if n.Frozen && reason == nil {
+			reason = new("frozen")
+		}
 		out = append(out, view.Service{
-			Binary: view.BinaryVolume, Host: view.HostName(n.Host), Zone: a.zoneOf(&n), Enabled: n.Enabled,
-			Up: n.Alive, Frozen: n.Frozen, DisabledReason: n.DisabledReason, UpdatedAt: n.LastSeen,
+			Binary: view.BinaryVolume, Host: view.HostName(n.Host), Zone: a.zoneOf(&n), Enabled: n.Enabled && !n.Frozen,
+			Up: n.Alive, Frozen: n.Frozen, DisabledReason: reason, UpdatedAt: n.LastSeen,
 		})
 		if n.Backups {
 			out = append(out, view.Service{
@@ -120,21 +124,46 @@ func (a *API) updateService(c *call) error {
 		return err
 	}
 	switch action {
+	case "enable", "disable", "disable-log-reason":
+		return a.enable(c, in, action)
+	}
+	if err := in.Only(serviceKeys(action)...); err != nil {
+		return err
+	}
+	switch action {
 	case "get-log":
+		if _, err := in.Enum("binary", "cinder-scheduler", view.BinaryVolume, "cinder-backup", "cinder-api", "", "*"); err != nil {
+			return err
+		}
 		return c.json(http.StatusOK, view.Object{"log_levels": []any{}})
 	case "set-log":
 		return unsupported("Changing the log level")
 	case "failover", "failover_host":
 		return unsupported("Replication")
-	case "freeze", "thaw":
-		return a.freeze(c, in, action == "freeze")
 	}
-	return a.enable(c, in, action)
+	return a.freeze(c, in, action == "freeze")
+}
+
+// serviceKeys are the keys of the body of an action.
+func serviceKeys(action string) []string {
+	switch action {
+	case "get-log":
+		return []string{"binary", "server", "prefix"}
+	case "set-log":
+		return []string{"binary", "server", "prefix", "level"}
+	case "freeze", "thaw":
+		return []string{"host", "cluster"}
+	case "failover", "failover_host":
+		return []string{"host", "cluster", "backend_id"}
+	case "disable-log-reason":
+		return []string{"host", "binary", "service", "disabled_reason"}
+	}
+	return []string{"host", "binary", "service"}
 }
 
 // node finds the node that a host name in a body means.
 func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (host, node string, err error) {
-	if !in.Given("host") {
+	if !in.Has("host") {
 		return "", "", fault.InvalidInput("Host field is missing.")
 	}
 	if host, err = in.Text("host", 1, 255); err != nil {
@@ -154,12 +183,32 @@ func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (hos
 }
 
 func (a *API) freeze(c *call, in *schema.Object, frozen bool) error {
+	if c.mv >= 26 {
+		cluster, err := in.String("cluster", 0, 255)
+		if err != nil {
+			return err
+		}
+		if in.Has("host") == (cluster != nil) {
+			return fault.InvalidInput("One and only one of cluster and host must be set.")
+		}
+		if cluster != nil {
+			return fault.BadRequest("No service found with cluster=%s", *cluster)
+		}
+	}
 	_, node, err := a.node(c, in, "")
 	if isMissing(err) {
 		return fault.BadRequest("No service found with host=%s", schema.Str(in.Raw("host")))
 	}
 	if err != nil {
 		return err
+	}
+	nodes, err := a.Store.Nodes(c.ctx())
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node && n.Frozen == frozen }) {
+		return fault.InvalidInput("No service could be changed: frozen in ['%s'] must be %s to failover.",
+			schema.Str(in.Raw("host")), map[bool]string{true: "False", false: "True"}[frozen])
 	}
 	if err := a.Store.SetNodeFrozen(c.ctx(), node, frozen); err != nil {
 		return err
@@ -180,6 +229,16 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 	if name == "" {
 		return fault.BadRequest("%s is not valid under any of the given schemas", schema.Repr(in.Self()))
 	}
+	if err := in.Only(serviceKeys(action)...); err != nil {
+		return err
+	}
+	if in.Given("disabled_reason") && !in.Has("disabled_reason") {
+		return in.Invalid("disabled_reason", "None is not of type 'string'")
+	}
+	reason, err := in.String("disabled_reason", 1, 255)
+	if err != nil {
+		return err
+	}
 	if name != view.BinaryVolume {
 		return a.enableOther(c, in, action, name)
 	}
@@ -187,24 +246,13 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 	if err != nil {
 		return err
 	}
-	var reason *string
-	if action == "disable-log-reason" {
-		s, err := in.Text("disabled_reason", 1, 255)
-		if err != nil {
-			return err
-		}
-		reason = &s
-	}
 	on := action == "enable"
 	if err := a.Store.SetNodeEnabled(c.ctx(), node, on, reason); err != nil {
 		return err
 	}
-	body := view.Object{
-		"host": host, "binary": valueOr(binary, ""), "service": valueOr(service, ""),
-		"disabled": !on, "status": map[bool]string{true: "enabled", false: "disabled"}[on],
-	}
-	if reason != nil {
-		body["disabled_reason"] = *reason
+	body := serviceChanged(in, host, on)
+	if action == "disable-log-reason" {
+		body["disabled_reason"] = reason
 	}
 	return c.json(http.StatusOK, body)
 }
@@ -212,14 +260,12 @@ func (a *API) enable(c *call, in *schema.Object, action string) error {
 // enableOther is for services that can't be disabled: all replicas of the control plane do the
 // same work, and a node that reaches the store of backups makes them.
 func (a *API) enableOther(c *call, in *schema.Object, action, binary string) error {
+	if !in.Has("host") {
+		return fault.InvalidInput("Host field is missing.")
+	}
 	host, err := in.Text("host", 1, 255)
 	if err != nil {
 		return err
-	}
-	if action == "disable-log-reason" {
-		if _, err := in.Text("disabled_reason", 1, 255); err != nil {
-			return err
-		}
 	}
 	all, err := a.services(c)
 	if err != nil {
@@ -228,7 +274,21 @@ func (a *API) enableOther(c *call, in *schema.Object, action, binary string) err
 	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Binary == binary && s.Host == host }) {
 		return fault.NotFound(noService, binary, host)
 	}
-	return unsupported("Disabling " + binary)
+	if action != "enable" {
+		return unsupported("Disabling " + binary)
+	}
+	return c.json(http.StatusOK, serviceChanged(in, host, true)) // as it is
+}
+
+// serviceChanged is the answer to a change: how the service was named, and how it is now.
+func serviceChanged(in *schema.Object, host string, on bool) view.Object {
+	body := view.Object{"host": host, "disabled": !on, "status": map[bool]string{true: "enabled", false: "disabled"}[on]}
+	for _, key := range []string{"binary", "service"} {
+		if body[key] = ""; in.Has(key) {
+			body[key] = schema.Str(in.Raw(key))
+		}
+	}
+	return body
 }
 
 func valueOr(s *string, other string) string {
@@ -268,13 +328,12 @@ func (a *API) showHost(c *call) error {
 	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Host == host }) {
 		return fault.NotFound(noService, view.BinaryVolume, host)
 	}
-	allocated, err := a.Store.Allocated(c.ctx())
+	node, _ := view.NodeOf(host)
+	shares, err := a.Store.SharesOf(c.ctx(), node)
 	if err != nil {
 		return err
 	}
-	node, _ := view.NodeOf(host)
-	x := allocated[node]
-	return c.json(http.StatusOK, c.view().HostTotal(host, x.Volumes, x.GiB))
+	return c.json(http.StatusOK, c.view().HostShares(host, shares))
 }
 
 func (a *API) updateHost(c *call) error {
@@ -289,12 +348,4 @@ func (a *API) updateHost(c *call) error {
 		return fault.NotFound("Host %s could not be found.", host)
 	}
 	return unsupported("Changing a host")
-}
-
-// cleanupWorkers: work that was left behind is resumed by itself.
-func (a *API) cleanupWorkers(c *call) error {
-	if err := c.allow("workers:cleanup"); err != nil {
-		return err
-	}
-	return c.json(http.StatusAccepted, view.Object{"cleaning": []any{}, "unavailable": []any{}})
 }

@@ -72,6 +72,9 @@ type Store interface {
 	// Allocated sums the sizes of volumes (GiB) and counts them by home.
 	Allocated(ctx context.Context) (map[string]Allocation, error)
 
+	// SharesOf a node: what each project has there, ordered by project.
+	SharesOf(ctx context.Context, host string) ([]model.Share, error)
+
 	// Usage of a project by resource, those of volume types included.
 	Usage(ctx context.Context, projectID string) (map[string]int64, error)
 	// Limits of a project: its quotas over those of class default, over what the

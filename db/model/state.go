@@ -53,6 +53,15 @@ type Changes struct {
 	Settled    bool
 }
 
+// Share of one project in what a node holds: its volumes whose home that is, and their snapshots.
+type Share struct {
+	ProjectID   string `db:"project_id"`
+	Volumes     int    `db:"volumes"`
+	GiB         int64  `db:"gib"`
+	Snapshots   int    `db:"snapshots"`
+	SnapshotGiB int64  `db:"snapshot_gib"`
+}
+
 // Allocation of one host: the volumes whose home it is.
 type Allocation struct {
 	Volumes int

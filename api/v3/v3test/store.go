@@ -314,6 +314,31 @@ func (s *Store) Summary(_ context.Context, projectID string) (count int, gib int
 	return count, gib, metadata, nil
 }
 
+// SharesOf implements v3.Store.
+func (s *Store) SharesOf(_ context.Context, host string) ([]model.Share, error) {
+	unlock, err := s.lock()
+	defer unlock()
+	by := map[string]model.Share{}
+	for _, v := range s.VolumeRows {
+		if v.Home == nil || *v.Home != host {
+			continue
+		}
+		x := by[v.ProjectID]
+		x.ProjectID, x.Volumes, x.GiB = v.ProjectID, x.Volumes+1, x.GiB+int64(v.SizeGiB)
+		for _, sn := range s.SnapshotRows {
+			if sn.VolumeID == v.ID {
+				x.Snapshots, x.SnapshotGiB = x.Snapshots+1, x.SnapshotGiB+int64(sn.SizeGiB)
+			}
+		}
+		by[v.ProjectID] = x
+	}
+	var out []model.Share
+	for _, project := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, by[project])
+	}
+	return out, err
+}
+
 // Allocated implements v3.Store.
 func (s *Store) Allocated(context.Context) (map[string]v3.Allocation, error) {
 	unlock, err := s.lock()

@@ -54,12 +54,22 @@ func (c Context) Host(s *Service) Object {
 	}
 }
 
-// HostTotal is the answer of /os-hosts/{host}: numbers are strings there.
-func (c Context) HostTotal(host string, volumes int, gib int64) Object {
-	return Object{"host": []Object{{"resource": Object{
-		"host": host, "project": "(total)", "volume_count": strconv.Itoa(volumes),
-		"total_volume_gb": strconv.FormatInt(gib, 10), "snapshot_count": "0", "total_snapshot_gb": "0",
-	}}}}
+// HostShares is the answer of /os-hosts/{host}: all projects together, then each. Numbers are
+// strings there.
+func (c Context) HostShares(host string, shares []model.Share) Object {
+	total := model.Share{ProjectID: "(total)"}
+	for _, s := range shares {
+		total.Volumes, total.GiB = total.Volumes+s.Volumes, total.GiB+s.GiB
+		total.Snapshots, total.SnapshotGiB = total.Snapshots+s.Snapshots, total.SnapshotGiB+s.SnapshotGiB
+	}
+	rows := make([]Object, 0, len(shares)+1)
+	for _, s := range append([]model.Share{total}, shares...) {
+		rows = append(rows, Object{"resource": Object{
+			"host": host, "project": s.ProjectID, "volume_count": strconv.Itoa(s.Volumes), "total_volume_gb": strconv.FormatInt(s.GiB, 10),
+			"snapshot_count": strconv.Itoa(s.Snapshots), "total_snapshot_gb": strconv.FormatInt(s.SnapshotGiB, 10),
+		}})
+	}
+	return Object{"host": rows}
 }
 
 // Pool of a node as /scheduler-stats/get_pools shows it; capacities in GiB.
