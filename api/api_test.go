@@ -177,6 +177,13 @@ func TestVersions(t *testing.T) {
 	if a := w.do("alice", "GET", "=/v3/", ""); a.status != 200 || a.body["versions"] == nil {
 		t.Errorf("GET /v3/: %d %s", a.status, a.raw)
 	}
+	// Both obey the microversion, as everything below does.
+	for _, path := range []string{"=/", "=/v3/"} {
+		if a := w.do("alice", "GET", path, "", "OpenStack-API-Version", "volume 3.5"); a.header.Get("OpenStack-API-Version") != "volume 3.5" || a.header.Get("Vary") == "" {
+			t.Errorf("GET %s: %v", path, a.header)
+		}
+		w.refused(w.do("alice", "GET", path, "", "OpenStack-API-Version", "volume 3.99"), 406, "Version 3.99 is not supported by the API.")
+	}
 	if a := w.do("", "GET", "=/v3", ""); a.status != 302 || a.header.Get("Location") != "http://vt.example:8776/v3/" {
 		t.Errorf("GET /v3: %d %s", a.status, a.header.Get("Location"))
 	}

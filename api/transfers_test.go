@@ -251,7 +251,7 @@ func TestMessages(t *testing.T) {
 		{"alice", "?sort=created_at:asc", "3.70", "a1 a2"},
 		{"alice", "?event_id=VOLUME_VOLUME_001_003", "3.5", "a1"},
 		{"alice", "?event_id=VOLUME_VOLUME_001_003", "3.70", "a1"},
-		{"alice", "?event_id~=005", "3.34", "a2"},
+		{"admin", "?event_id~=005", "3.34", "a2"},
 		{"alice", "?resource_uuid=" + a1, "3.31", "a1"},
 		{"alice", "?id=" + a1, "3.30", "a1"},
 		{"alice", "?nonsense=1", "3.30", ""},

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
+	"github.com/vmthunder/vmthunder/api/fault"
 	"github.com/vmthunder/vmthunder/api/microversion"
 	"github.com/vmthunder/vmthunder/api/request"
 )
@@ -11,6 +13,13 @@ import (
 // versions is the list of versions: clients parse it, and nothing else, for the microversion.
 func versions(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", microversion.Header)
+		mv, err := microversion.Negotiate(r.Header)
+		if err != nil {
+			fault.Write(w, refused(err))
+			return
+		}
+		w.Header().Set(microversion.Header, microversion.Service+" "+mv.String())
 		base := request.From(r.Context()).BaseURL
 		writeJSON(w, status, map[string]any{"versions": []any{map[string]any{
 			"id": "v3.0", "status": "CURRENT", "version": microversion.Max.String(), "min_version": microversion.Version(0).String(),
@@ -24,6 +33,15 @@ func versions(status int) http.HandlerFunc {
 			},
 		}}})
 	}
+}
+
+// refused is the answer to a microversion that is not served.
+func refused(err error) *fault.Fault {
+	var f *fault.Fault
+	if errors.As(err, &f) {
+		return f
+	}
+	return fault.Server(err)
 }
 
 // redirectV3: /v3 is /v3/.

@@ -75,11 +75,12 @@ func (a *API) backupList(c *call, detail bool) error {
 	if c.mv < 37 {
 		sorts = slices.DeleteFunc(sorts, func(key string) bool { return key == "name" })
 	}
+	sorts = append(sorts, "display_name")
 	w, err := a.askedOwn(c, params, noBackup, sorts)
 	if err != nil {
 		return err
 	}
-	rules := filterRules{allowed: a.filtersOf("backup"), columns: backupColumns(), admin: c.id.Admin, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("backup"), columns: backupColumns(), admin: c.id.Admin, counted: true, mv: c.mv}
 	if err := w.filter(rules, params, "id", "volume_id", "snapshot_id", "parent_id", "restore_volume_id"); err != nil {
 		return err
 	}

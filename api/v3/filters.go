@@ -16,7 +16,7 @@ import (
 
 // notFilters are keys of a query that are no filters.
 func notFilter(key string) bool {
-	return slices.Contains([]string{"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", "with_count"}, key)
+	return slices.Contains([]string{"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants"}, key)
 }
 
 // firstOf is the microversion from which on a key is a filter; before, it means nothing.
@@ -39,12 +39,13 @@ type filterRules struct {
 	// columns that can be filtered by, as API name → column; more than everybody may.
 	columns map[string]string
 	admin   bool
+	counted bool // the list has with_count
 	mv      microversion.Version
 }
 
 // parse reads the filters of a query. nothing = true: no row can match (an administrator
 // asked for a column that does not exist). Rules: before 3.31 what is not allowed is dropped,
-// from then on it is a 400; name~=x (contains) from 3.34 on.
+// from then on it is a 400; name~=x (contains) from 3.34 on, for users if the operator lists name~.
 func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, err error) {
 	var refused []string
 	keys := make([]string, 0, len(q))
@@ -59,7 +60,7 @@ func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, 
 		if base, like := strings.CutSuffix(key, "~"); like && r.mv >= 34 {
 			name, op = base, "like"
 		}
-		if !r.admin && !slices.Contains(r.allowed, name) {
+		if !r.admin && !r.allows(name, op) {
 			if r.mv >= 31 {
 				refused = append(refused, key)
 			}
@@ -84,6 +85,11 @@ func (r filterRules) parse(q url.Values) (filters []model.Filter, nothing bool, 
 		return nil, false, fault.BadRequest("Invalid filters %s are found in query options.", strings.Join(refused, ","))
 	}
 	return filters, nothing, nil
+}
+
+// allows: a filter by part of a value is listed as such, and is one by the whole value too.
+func (r filterRules) allows(name, op string) bool {
+	return op != "like" && slices.Contains(r.allowed, name) || r.mv >= 34 && slices.Contains(r.allowed, name+"~")
 }
 
 // errNothing: the value is of a kind that no row has.

@@ -69,9 +69,11 @@ func (a *API) showGroup(c *call) error {
 	if err != nil {
 		return err
 	}
-	volumes, err := flag(c.r.URL.Query(), "list_volume")
-	if err != nil {
-		return err
+	volumes := false
+	if c.mv >= 25 {
+		if volumes, err = flag(c.r.URL.Query(), "list_volume"); err != nil {
+			return err
+		}
 	}
 	return c.json(http.StatusOK, view.Object{"group": c.view().Group(&g, volumes)})
 }
@@ -96,7 +98,8 @@ func (a *API) askedGroups(c *call) (w asked, volumes bool, err error) {
 		return w, false, err
 	}
 	params.Del("list_volume")
-	rules := filterRules{allowed: a.filtersOf("group"), columns: groupColumns(), admin: c.id.Admin, mv: c.mv}
+	// Up to 3.30 all columns are for everybody, and an unknown one matches nothing.
+	rules := filterRules{allowed: a.filtersOf("group"), columns: groupColumns(), admin: c.id.Admin || c.mv < 31, mv: c.mv}
 	return w, volumes, w.filter(rules, params, "id", "group_type_id", "group_snapshot_id", "source_group_id")
 }
 

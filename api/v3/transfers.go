@@ -41,12 +41,19 @@ func (a *API) transferRoutes() []route {
 // one that is of no column matches nothing.
 func (a *API) transferQuery(c *call, paged bool) (w asked, err error) {
 	params := c.r.URL.Query()
-	sorts := []string{
+	columns := []string{
 		"id", "name", "volume_id", "no_snapshots", "source_project_id", "destination_project_id", "accepted", "created_at", "updated_at",
+	}
+	for _, key := range []string{"limit", "offset"} {
+		if _, err := count(params, key, 0); err != nil {
+			return w, err
+		}
 	}
 	w.limit = -1
 	w.query = model.ListQuery{Sort: []model.SortKey{{Column: "created_at"}, {Column: "id"}}, Limit: a.MaxLimit}
 	if paged {
+		sorts := slices.Clone(columns)
+		sorts[slices.Index(sorts, "name")] = "display_name"
 		if w, err = a.asked(params, noTransfer, sorts); err != nil {
 			return w, err
 		}
@@ -58,7 +65,7 @@ func (a *API) transferQuery(c *call, paged bool) (w asked, err error) {
 	for key := range params {
 		switch column := strings.TrimPrefix(key, "display_"); {
 		case key == "all_tenants" || key == "project_id" || paged && notFilter(key):
-		case slices.Contains(sorts, column):
+		case slices.Contains(columns, column):
 			w.query.Filters = append(w.query.Filters, model.Filter{Column: column, Op: "=", Value: params.Get(key)})
 		default:
 			w.nothing = true
