@@ -157,8 +157,10 @@ func (t *Tx) insertSnapshot(sn *model.Snapshot, v *model.Volume) error {
 
 // PatchSnapshot writes the fields of p that are set and returns the row.
 func (s *Store) PatchSnapshot(ctx context.Context, id uuid.UUID, p model.SnapshotPatch) (model.Snapshot, error) {
-	n, err := s.affected(ctx, `UPDATE snapshots SET name = COALESCE($2, name), description = COALESCE($3, description),
-		metadata = COALESCE($4, metadata), updated_at = now() WHERE id = $1`, id, p.Name, p.Description, orNull(p.Metadata, p.Metadata == nil))
+	n, err := s.affected(ctx, `UPDATE snapshots SET name = CASE WHEN $5 THEN NULL ELSE COALESCE($2, name) END,
+		description = CASE WHEN $6 THEN NULL ELSE COALESCE($3, description) END,
+		metadata = COALESCE($4, metadata), updated_at = now() WHERE id = $1`,
+		id, p.Name, p.Description, orNull(p.Metadata, p.Metadata == nil), p.NoName, p.NoDescription)
 	if err := neededN(n, err, "snapshot", id); err != nil {
 		return model.Snapshot{}, err
 	}

@@ -16,10 +16,35 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// action is one action of POST /volumes/{id}/action.
+// action is one action of POST /volumes/{id}/action, and of snapshots.
 type action struct {
-	min microversion.Version
-	do  func(c *call, args *schema.Object) error
+	min  microversion.Version
+	keys []string // that its object may have; nil: any, and null is {}
+	do   func(c *call, args *schema.Object) error
+}
+
+// run does the action with what the body has under its name.
+func (x action) run(c *call, name string, body *schema.Object) error {
+	if x.keys != nil {
+		args, err := body.Object(name)
+		if err != nil {
+			return err
+		}
+		if err := args.Only(x.keys...); err != nil {
+			return err
+		}
+		return x.do(c, args)
+	}
+	args, err := body.Optional(name)
+	if err != nil {
+		return err
+	}
+	if args == nil {
+		if args, err = schema.Parse([]byte("{}")); err != nil {
+			return err
+		}
+	}
+	return x.do(c, args)
 }
 
 // action reads a body with exactly one key: the action's name. The object is the body.
@@ -40,31 +65,31 @@ func noAction(name string) error {
 
 func (a *API) volumeActions() map[string]action {
 	return map[string]action{
-		"os-set_bootable":          {do: a.setBootable},
-		"os-update_readonly_flag":  {do: a.setReadOnly},
-		"os-reset_status":          {do: a.resetStatus},
+		"os-set_bootable":          {do: a.setBootable, keys: []string{"bootable"}},
+		"os-update_readonly_flag":  {do: a.setReadOnly, keys: []string{"readonly"}},
+		"os-reset_status":          {do: a.resetStatus, keys: []string{"status", "attach_status", "migration_status"}},
 		"os-force_delete":          {do: a.forceDelete},
-		"os-set_image_metadata":    {do: a.setImageMetadata},
+		"os-set_image_metadata":    {do: a.setImageMetadata, keys: []string{"metadata"}},
 		"os-show_image_metadata":   {do: a.showImageMetadata},
-		"os-unset_image_metadata":  {do: a.unsetImageMetadata},
+		"os-unset_image_metadata":  {do: a.unsetImageMetadata, keys: []string{"key"}},
 		"os-reserve":               {do: a.legacyReserve},
 		"os-unreserve":             {do: a.legacyUnreserve},
 		"os-begin_detaching":       {do: a.beginDetaching},
 		"os-roll_detaching":        {do: a.rollDetaching},
-		"os-attach":                {do: a.legacyAttach},
+		"os-attach":                {do: a.legacyAttach, keys: []string{"instance_uuid", "mountpoint", "host_name", "mode"}},
 		"os-detach":                {do: a.legacyDetach},
-		"os-force_detach":          {do: a.forceDetach},
-		"os-initialize_connection": {do: a.initializeConnection},
-		"os-terminate_connection":  {do: a.terminateConnection},
-		"os-extend":                {do: a.extend},
-		"os-retype":                {do: a.retype},
+		"os-force_detach":          {do: a.forceDetach, keys: []string{"connector", "attachment_id"}},
+		"os-initialize_connection": {do: a.initializeConnection, keys: []string{"connector"}},
+		"os-terminate_connection":  {do: a.terminateConnection, keys: []string{"connector"}},
+		"os-extend":                {do: a.extend, keys: []string{"new_size"}},
+		"os-retype":                {do: a.retype, keys: []string{"new_type", "migration_policy"}},
 		"os-migrate_volume":        {do: a.migrateVolume},
 		"os-volume_upload_image":   {do: a.uploadImage},
 		"os-unmanage":              {do: a.unmanageVolume},
-		"os-reimage":               {min: 68, do: a.reimage},
+		"os-reimage":               {min: 68, do: a.reimage, keys: []string{"image_id", "reimage_reserved"}},
 		"revert":                   {min: 40, do: a.revert},
 
-		"os-migrate_volume_completion": {do: a.migrateCompletion},
+		"os-migrate_volume_completion": {do: a.migrateCompletion, keys: []string{"new_volume", "error"}},
 	}
 }
 
@@ -80,16 +105,7 @@ func (a *API) volumeAction(c *call) error {
 	case c.mv < act.min:
 		return fault.NotFound("The resource could not be found.")
 	}
-	args, err := body.Optional(name)
-	if err != nil {
-		return err
-	}
-	if args == nil { // null and {} are the same
-		if args, err = schema.Parse([]byte("{}")); err != nil {
-			return err
-		}
-	}
-	return act.do(c, args)
+	return act.run(c, name, body)
 }
 
 // revert takes the latest snapshot only, as Cinder does.
@@ -175,6 +191,9 @@ func (a *API) setBootable(c *call, in *schema.Object) error {
 	v, err := a.volume(c, "volume:update")
 	if err != nil {
 		return err
+	}
+	if v.Status == model.VolumeMaintenance {
+		return fault.InvalidVolume(maintained)
 	}
 	if _, err := a.Store.PatchVolume(c.ctx(), v.ID, model.VolumePatch{Bootable: b}); err != nil {
 		return notFound(err, noVolume, v.ID)
@@ -288,12 +307,18 @@ func (a *API) setImageMetadata(c *call, in *schema.Object) error {
 	if err := in.Require("metadata"); err != nil {
 		return err
 	}
+	if !in.Has("metadata") {
+		return in.Invalid("metadata", "None is not of type 'object'")
+	}
 	m, err := in.Metadata("metadata")
 	if err != nil {
 		return err
 	}
 	v, err := a.volume(c, "volume_extension:volume_image_metadata:set")
 	if err != nil {
+		return err
+	}
+	if err := annotatable(v); err != nil {
 		return err
 	}
 	v, err = a.Store.EditVolumeMaps(c.ctx(), v.ID, func(_, image model.StringMap) error {

@@ -101,6 +101,11 @@ func (a *API) createAttachment(c *call) error {
 	if ref == nil {
 		return in.Invalid("volume_uuid", "None is not of type 'string'")
 	}
+	for _, key := range []string{"instance_uuid", "mode"} {
+		if in.Given(key) && !in.Has(key) {
+			return in.Invalid(key, "None is not of type 'string'")
+		}
+	}
 	instance, err := in.UUID("instance_uuid")
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	if err := w.form(in); err != nil {
 		return w, err
 	}
-	refs, err := refsOf(in)
+	refs, err := refsOf(c, in)
 	if err != nil {
 		return w, err
 	}
@@ -169,6 +169,9 @@ func (w *wanted) form(in *schema.Object) error {
 	if err != nil {
 		return err
 	}
+	if in.Given("multiattach") && multiattach == nil {
+		return notBoolean("multiattach", "None")
+	}
 	if multiattach != nil && *multiattach {
 		return fault.BadRequest("multiattach parameter has been removed. The default behavior is to use multiattach enabled " +
 			"volume types. Contact your administrator to create a multiattach enabled volume type and use it to create " +
@@ -204,8 +207,9 @@ func writable(m map[string]string) model.StringMap {
 }
 
 // refsOf reads the references to other things; absent ones are "".
-func refsOf(in *schema.Object) (map[string]string, error) {
+func refsOf(c *call, in *schema.Object) (map[string]string, error) {
 	refs := map[string]string{}
+	ids := map[string]bool{"snapshot_id": true, "source_volid": true, "consistencygroup_id": true, "backup_id": c.mv >= 47}
 	for _, k := range []string{"volume_type", "availability_zone", "snapshot_id", "source_volid", "imageRef", "image_id",
 		"consistencygroup_id", "group_id", "backup_id"} {
 		s, err := in.String(k, 0, 255)
@@ -215,8 +219,13 @@ func refsOf(in *schema.Object) (map[string]string, error) {
 		if s == nil {
 			continue
 		}
-		if slices.Contains([]string{"snapshot_id", "source_volid", "consistencygroup_id"}, k) && !isUUID(*s) {
+		switch {
+		case ids[k] && !isUUID(*s):
 			return nil, in.Invalid(k, "'%s' is not valid under any of the given schemas", *s)
+		case k == "availability_zone" && *s == "":
+			return nil, in.Invalid(k, "'' is too short")
+		case (k == "imageRef" || k == "image_id") && *s == "":
+			return nil, fault.BadRequest(badImage)
 		}
 		refs[k] = *s
 	}

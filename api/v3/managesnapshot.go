@@ -65,7 +65,7 @@ func (a *API) manageSnapshot(c *call) error {
 	}
 	// As Cinder answers, who has not looked yet.
 	made.Status, made.Progress, made.SizeGiB, made.UpdatedAt = model.SnapshotCreating, "0%", v.SizeGiB, nil
-	return c.json(http.StatusAccepted, view.Object{"snapshot": c.view().Snapshot(&made, false)})
+	return c.json(http.StatusAccepted, view.Object{"snapshot": c.view().SnapshotSummary(&made)})
 }
 
 // unmanageSnapshot forgets a snapshot and leaves its data where they are.

@@ -8,12 +8,16 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/vmthunder/vmthunder/api/fault"
 	"github.com/vmthunder/vmthunder/api/v3/schema"
 	"github.com/vmthunder/vmthunder/api/v3/view"
 	"github.com/vmthunder/vmthunder/db/model"
 )
+
+// maxMetadata is how many characters a key or a value may have.
+const maxMetadata = 255
 
 // annotated is a noun that has metadata: how it is read and written.
 type annotated struct {
@@ -92,14 +96,24 @@ func (c *call) ifMatch(m model.StringMap) error {
 	return fault.New(http.StatusPreconditionFailed, "The metadata has changed meanwhile.")
 }
 
+// annotatable refuses metadata of a volume that is read as it is now.
+func annotatable(v model.Volume) error {
+	if slices.Contains([]model.VolumeStatus{model.VolumeMaintenance, model.VolumeUploading}, v.Status) {
+		return fault.InvalidVolume("Updating volume metadata is not allowed for volumes in %s status.", v.Status)
+	}
+	return nil
+}
+
 // editVolumeMetadata obeys If-Match.
 func (a *API) editVolumeMetadata(c *call, rule string, change func(model.StringMap) error) (model.StringMap, error) {
 	v, err := a.volume(c, rule)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains([]model.VolumeStatus{model.VolumeMaintenance, model.VolumeUploading}, v.Status) {
-		return nil, fault.InvalidVolume("Updating volume metadata is not allowed for volumes in %s state.", v.Status)
+	if rule != "volume:delete_volume_metadata" { // taking away is always allowed
+		if err := annotatable(v); err != nil {
+			return nil, err
+		}
 	}
 	v, err = a.Store.EditVolumeMaps(c.ctx(), v.ID, func(m, _ model.StringMap) error {
 		if err := c.ifMatch(m); err != nil {
@@ -138,7 +152,8 @@ func (n annotated) show(c *call) error {
 	return n.send(c, m)
 }
 
-func metadataBody(c *call) (map[string]string, error) {
+// body reads {"metadata": {…}}.
+func (n annotated) body(c *call) (map[string]string, error) {
 	body, err := c.parse()
 	if err != nil {
 		return nil, err
@@ -146,16 +161,40 @@ func metadataBody(c *call) (map[string]string, error) {
 	if err := body.Require("metadata"); err != nil {
 		return nil, err
 	}
+	if n.strict {
+		if err := body.Only("metadata"); err != nil {
+			return nil, err
+		}
+	}
 	in, err := body.Object("metadata")
 	if err != nil {
 		return nil, err
+	}
+	if !n.strict {
+		if err := tooLong(in); err != nil {
+			return nil, err
+		}
 	}
 	m, err := in.AsMetadata()
 	return writable(m), err
 }
 
+// tooLong is a 413 for what has no schema in Cinder.
+func tooLong(in *schema.Object) error {
+	for _, key := range in.Keys() {
+		switch {
+		case utf8.RuneCountInString(key) > maxMetadata:
+			return fault.New(http.StatusRequestEntityTooLarge, "Invalid metadata size: Metadata property key %s greater than %d characters.", key, maxMetadata)
+		case utf8.RuneCountInString(schema.Str(in.Raw(key))) > maxMetadata:
+			return fault.New(http.StatusRequestEntityTooLarge, "Invalid metadata size: Metadata property key %s value greater than %d characters.",
+				key, maxMetadata)
+		}
+	}
+	return nil
+}
+
 func (n annotated) write(c *call, rule string, replace bool) error {
-	given, err := metadataBody(c)
+	given, err := n.body(c)
 	if err != nil {
 		return err
 	}

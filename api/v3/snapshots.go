@@ -3,6 +3,7 @@ package v3
 import (
 	"errors"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -45,7 +46,7 @@ func (a *API) showSnapshot(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, view.Object{"snapshot": c.view().Snapshot(&s, true)})
+	return c.json(http.StatusOK, view.Object{"snapshot": c.view().SnapshotDetail(&s)})
 }
 
 func (a *API) listSnapshots(c *call) error       { return a.snapshotList(c, false) }
@@ -82,7 +83,7 @@ func (a *API) snapshotList(c *call, detail bool) error {
 	if c.mv < 22 {
 		params.Del("metadata")
 	}
-	rules := filterRules{allowed: a.filtersOf("snapshot"), columns: snapshotColumns(), admin: c.id.Admin, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("snapshot"), columns: snapshotColumns(), admin: c.id.Admin, counted: true, mv: c.mv}
 	if err := w.filter(rules, params, "id", "volume_id", "group_snapshot_id", "volume_type_id"); err != nil {
 		return err
 	}
@@ -90,17 +91,20 @@ func (a *API) snapshotList(c *call, detail bool) error {
 		key: "snapshots", links: "snapshots_links", missing: noSnapshot,
 		id:   func(s *model.Snapshot) uuid.UUID { return s.ID },
 		find: a.Store.ListSnapshots, count: a.Store.CountSnapshots,
-		show: each(func(s *model.Snapshot) view.Object { return c.view().Snapshot(s, detail) }),
+		show: each(oneOf(detail, c.view().SnapshotDetail, c.view().SnapshotSummary)),
 	}.send(a, c, w)
 }
 
-const inUseFlag = "Since microversion 3.66 the 'force' flag is invalid for this request. For backward compatability, however, " +
+const inUseFlag = "Since microversion 3.66 the 'force' flag is invalid for this request.  For backward compatability, however, " +
 	"when the 'force' flag is passed with a value evaluating to True, it is silently ignored."
 
 // createSnapshot needs force for a volume in use, before 3.66.
 func (a *API) createSnapshot(c *call) error {
 	in, err := c.inner("snapshot")
 	if err != nil {
+		return err
+	}
+	if err := in.Only("name", "display_name", "description", "volume_id", "force", "metadata"); err != nil {
 		return err
 	}
 	if err := in.Require("volume_id"); err != nil {
@@ -114,7 +118,10 @@ func (a *API) createSnapshot(c *call) error {
 		return fault.NotFound(noVolume, "None")
 	}
 	if !isUUID(*volume) {
-		return in.Invalid("volume_id", "'%s' is not a 'uuid'", *volume)
+		return in.Invalid("volume_id", "'%s' is not valid under any of the given schemas", *volume)
+	}
+	if in.Given("force") && !in.Has("force") {
+		return in.Invalid("force", "None is not of type 'boolean', 'string'")
 	}
 	force, err := in.Bool("force")
 	if err != nil {
@@ -152,7 +159,7 @@ func (a *API) createSnapshot(c *call) error {
 		return notFound(err, noVolume, *volume)
 	}
 	made[0].Status, made[0].Progress, made[0].UpdatedAt = model.SnapshotCreating, "0%", nil
-	return c.json(http.StatusAccepted, view.Object{"snapshot": c.view().Snapshot(&made[0], false)})
+	return c.json(http.StatusAccepted, view.Object{"snapshot": c.view().Snapshot(&made[0])})
 }
 
 func joined[T ~string](of []T) string {
@@ -182,16 +189,16 @@ func (a *API) updateSnapshot(c *call) error {
 	if p.Description, err = nameOf(in, "description", "display_description"); err != nil {
 		return err
 	}
+	p.NoName = p.Name == nil && (in.Given("name") || in.Given("display_name"))
+	p.NoDescription = p.Description == nil && (in.Given("description") || in.Given("display_description"))
 	s, err := a.snapshot(c, "volume:update_snapshot")
 	if err != nil {
 		return err
 	}
-	if p.Name != nil || p.Description != nil {
-		if s, err = a.Store.PatchSnapshot(c.ctx(), s.ID, p); err != nil {
-			return notFound(err, noSnapshot, c.vars["id"])
-		}
+	if s, err = a.Store.PatchSnapshot(c.ctx(), s.ID, p); err != nil {
+		return notFound(err, noSnapshot, c.vars["id"])
 	}
-	return c.json(http.StatusOK, view.Object{"snapshot": c.view().Snapshot(&s, false)})
+	return c.json(http.StatusOK, view.Object{"snapshot": c.view().Snapshot(&s)})
 }
 
 func (a *API) deleteSnapshot(c *call) error {
@@ -218,12 +225,12 @@ func (a *API) endSnapshot(c *call, s model.Snapshot, from []model.SnapshotStatus
 	return c.emptyHTML(http.StatusAccepted)
 }
 
-func (a *API) snapshotActions() map[string]func(*call, *schema.Object) error {
-	return map[string]func(*call, *schema.Object) error{
-		"os-reset_status":           a.resetSnapshot,
-		"os-force_delete":           a.forceDeleteSnapshot,
-		"os-update_snapshot_status": a.reportSnapshot,
-		"os-unmanage":               a.unmanageSnapshot,
+func (a *API) snapshotActions() map[string]action {
+	return map[string]action{
+		"os-reset_status":           {do: a.resetSnapshot, keys: []string{"status"}},
+		"os-force_delete":           {do: a.forceDeleteSnapshot},
+		"os-update_snapshot_status": {do: a.reportSnapshot, keys: []string{"status", "progress"}},
+		"os-unmanage":               {do: a.unmanageSnapshot},
 	}
 }
 
@@ -232,24 +239,15 @@ func (a *API) snapshotAction(c *call) error {
 	if err != nil {
 		return err
 	}
-	do, ok := a.snapshotActions()[name]
+	act, ok := a.snapshotActions()[name]
 	if !ok {
 		return noAction(name)
 	}
-	args, err := body.Optional(name)
-	if err != nil {
-		return err
-	}
-	if args == nil { // null and {} are the same
-		if args, err = schema.Parse([]byte("{}")); err != nil {
-			return err
-		}
-	}
-	return do(c, args)
+	return act.run(c, name, body)
 }
 
 func snapshotStatuses() []string {
-	return []string{"available", "backing-up", "creating", "deleted", "deleting", "error", "error_deleting", "restoring", "unmanaging"}
+	return []string{"error", "available", "creating", "deleting", "deleted", "updating", "error_deleting", "unmanaging", "backing-up", "restoring"}
 }
 
 func (a *API) resetSnapshot(c *call, in *schema.Object) error {
@@ -262,8 +260,8 @@ func (a *API) resetSnapshot(c *call, in *schema.Object) error {
 		return err
 	}
 	to := strings.ToLower(status)
-	if !slices.Contains(snapshotStatuses(), to) || to == "deleted" {
-		return fault.BadRequest("Must specify a valid status")
+	if !slices.Contains(snapshotStatuses(), to) || to == "deleted" || to == "updating" { // the row of a deleted one is gone, none is ever updating
+		return fault.BadRequest("Snapshot status: %s is invalid, valid statuses are: ('%s').", to, strings.Join(snapshotStatuses(), "', '"))
 	}
 	if _, err := a.Store.MoveSnapshot(c.ctx(), s.ID, model.SnapshotMove{To: model.SnapshotStatus(to)}); err != nil {
 		return notFound(err, noSnapshot, s.ID)
@@ -279,6 +277,9 @@ func (a *API) forceDeleteSnapshot(c *call, _ *schema.Object) error {
 	return a.endSnapshot(c, s, nil)
 }
 
+// percentage is a progress as Nova reports it.
+var percentage = regexp.MustCompile(`^\d+%$`)
+
 // reportSnapshot is how Nova reports on snapshots that it takes itself.
 func (a *API) reportSnapshot(c *call, in *schema.Object) error {
 	status, err := in.Text("status", 1, 255)
@@ -288,6 +289,9 @@ func (a *API) reportSnapshot(c *call, in *schema.Object) error {
 	progress, err := in.String("progress", 0, 255)
 	if err != nil {
 		return err
+	}
+	if progress != nil && *progress != "" && !percentage.MatchString(*progress) {
+		return fault.InvalidInput("progress must be an integer percentage")
 	}
 	s, err := a.snapshot(c, "snapshot_extension:snapshot_actions:update_snapshot_status")
 	if err != nil {

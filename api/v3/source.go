@@ -39,7 +39,7 @@ func (a *API) sourceOf(c *call, refs map[string]string) (*source, error) {
 		return a.sourceSnapshot(c, refs["snapshot_id"])
 	case refs["source_volid"] != "":
 		return a.sourceVolume(c, refs["source_volid"])
-	case refs["backup_id"] != "" && c.mv >= 47:
+	case refs["backup_id"] != "": // at every version, as in Cinder: a blank volume instead would be worse
 		return a.sourceBackup(c, refs["backup_id"])
 	}
 	return nil, nil //nolint:nilnil // from an image, or blank
@@ -131,7 +131,7 @@ func (s *source) refused(err error) error {
 // groupOf finds the group that a new volume is to be in; nil is none.
 func (a *API) groupOf(c *call, refs map[string]string) (*model.Group, error) {
 	ref := refs["consistencygroup_id"]
-	if c.mv >= 13 && refs["group_id"] != "" {
+	if refs["group_id"] != "" { // at every version, as in Cinder
 		ref = refs["group_id"]
 	}
 	if ref == "" {

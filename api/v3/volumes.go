@@ -131,8 +131,10 @@ func (a *API) volumeList(c *call, detail bool) error {
 	if err != nil {
 		return err
 	}
-	params.Del("no_migration_targets")
-	rules := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: c.id.Admin, mv: c.mv}
+	if c.id.Admin { // a filter of nobody's else
+		params.Del("no_migration_targets")
+	}
+	rules := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: c.id.Admin, counted: true, mv: c.mv}
 	if err := w.filter(rules, params, "id", "group_id", "volume_type_id", "snapshot_id", "source_volid"); err != nil {
 		return err
 	}
@@ -200,6 +202,9 @@ func (a *API) updateVolume(c *call) error {
 	if err != nil {
 		return err
 	}
+	if v.Status == model.VolumeMaintenance {
+		return fault.InvalidVolume(maintained)
+	}
 	if len(in.Keys()) > 0 {
 		attachments := v.Attachments
 		if v, err = a.Store.PatchVolume(c.ctx(), v.ID, p); err != nil {
@@ -209,9 +214,10 @@ func (a *API) updateVolume(c *call) error {
 			v.Attachments = attachments
 		}
 	}
-	body := c.view().Volume(&v)
-	return c.json(http.StatusOK, view.Object{"volume": body})
+	return c.json(http.StatusOK, view.Object{"volume": c.view().VolumeUpdated(&v)})
 }
+
+const maintained = "The volume cannot be updated during maintenance."
 
 func volumePatch(in *schema.Object) (model.VolumePatch, error) {
 	var p model.VolumePatch
@@ -224,6 +230,9 @@ func volumePatch(in *schema.Object) (model.VolumePatch, error) {
 	}
 	p.NoName = p.Name == nil && (in.Given("name") || in.Given("display_name"))
 	p.NoDescription = p.Description == nil && (in.Given("description") || in.Given("display_description"))
+	if in.Given("metadata") && !in.Has("metadata") {
+		return p, in.Invalid("metadata", "None is not of type 'object'")
+	}
 	m, err := in.Metadata("metadata")
 	if err != nil {
 		return p, err
@@ -275,17 +284,24 @@ func notBoolean(key, value string) error {
 	return fault.BadRequest("Value '%s' for '%s' is not a boolean.", value, key)
 }
 
-const notDeletable = "Volume status must be available or error or error_restoring or error_extending or error_managing " +
-	"and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
-	"or be disassociated from snapshots after volume transfer."
+const (
+	notDeletable = "Volume status must be available or error or error_restoring or error_extending or error_managing and" + notFree
+	notForced    = "Volume " + notFree // two spaces, as in Cinder
+	notFree      = " must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, " +
+		"or be disassociated from snapshots after volume transfer."
+)
 
 func (a *API) delete(c *call, v model.Volume, o model.DeleteOptions) error {
+	refused := fault.InvalidVolume(notDeletable)
+	if o.Force {
+		refused = fault.InvalidVolume(notForced)
+	}
 	if len(v.Attachments) > 0 || !o.Force && !v.Deletable() {
-		return fault.InvalidVolume(notDeletable)
+		return refused
 	}
 	err := a.Scheduler.Delete(c.ctx(), v.ID, o)
 	if isState(err) {
-		return fault.InvalidVolume(notDeletable)
+		return refused
 	}
 	return notFound(err, noVolume, v.ID.String())
 }

@@ -65,8 +65,9 @@ type SnapshotMove struct {
 
 // SnapshotPatch changes fields of a snapshot that are not nil. The map replaces.
 type SnapshotPatch struct {
-	Name, Description *string
-	Metadata          StringMap
+	Name, Description     *string
+	NoName, NoDescription bool // null instead
+	Metadata              StringMap
 }
 
 // DroppedThin is one row of table dropped_thins.

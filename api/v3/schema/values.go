@@ -43,12 +43,12 @@ func (o *Object) Text(key string, low, high int) (string, error) {
 	if err := o.Require(key); err != nil {
 		return "", err
 	}
+	if !isString(o.vals[key]) {
+		return "", o.Invalid(key, "%s is not of type 'string'", Repr(o.vals[key]))
+	}
 	s, err := o.String(key, low, high)
 	if err != nil {
 		return "", err
-	}
-	if s == nil {
-		return "", o.Invalid(key, "None is not of type 'string'")
 	}
 	return *s, nil
 }

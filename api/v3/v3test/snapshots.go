@@ -104,10 +104,10 @@ func (s *Store) SnapshotsOf(_ context.Context, volume uuid.UUID) ([]model.Snapsh
 // PatchSnapshot implements v3.Store.
 func (s *Store) PatchSnapshot(_ context.Context, id uuid.UUID, p model.SnapshotPatch) (model.Snapshot, error) {
 	return s.editSnapshot(id, func(sn *model.Snapshot) error {
-		if p.Name != nil {
+		if p.Name != nil || p.NoName {
 			sn.Name = p.Name
 		}
-		if p.Description != nil {
+		if p.Description != nil || p.NoDescription {
 			sn.Description = p.Description
 		}
 		if p.Metadata != nil {

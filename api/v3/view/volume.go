@@ -164,11 +164,22 @@ func (c Context) Volume(v *model.Volume) *Volume {
 	return o
 }
 
+// VolumeUpdated makes the body of update: Cinder mixes its own metadata in there as it does
+// in show.
+func (c Context) VolumeUpdated(v *model.Volume) *Volume {
+	o := c.Volume(v)
+	o.Metadata = shownMetadata(v, nil)
+	return o
+}
+
 // shownStatus is the status in the words of clients that know of no managing
 // (cinder/api/v2/views/volumes.py).
 func shownStatus(s model.VolumeStatus) model.VolumeStatus {
-	if s == model.VolumeErrorManaging {
+	switch s {
+	case model.VolumeErrorManaging:
 		return model.VolumeError
+	case "managing":
+		return model.VolumeCreating
 	}
 	return s
 }
