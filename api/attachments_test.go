@@ -36,6 +36,12 @@ func TestNovaBootFromVolume(t *testing.T) {
 	}
 	aid := fmt.Sprint(at["id"])
 	at = w.want(w.do("alice", "PUT", "/attachments/"+aid, `{"attachment":{"connector":`+connector+`}}`), 200)
+	if at["status"] != "reserved" || at["attached_at"] != "" { // but for the connection as before
+		t.Errorf("connected: %v", at)
+	}
+	if now := w.want(w.do("alice", "GET", "/attachments/"+aid, ""), 200); now["status"] != "attaching" || now["attached_at"] == "" {
+		t.Errorf("looked at again: %v", now)
+	}
 	info := at["connection_info"].(map[string]any)
 	for k, v := range map[string]any{"driver_volume_type": "local", "access_mode": "rw", "attachment_id": aid, "encrypted": false, "qos_specs": nil, "cacheable": false} {
 		if x, ok := info[k]; !ok || x != v {
@@ -191,8 +197,9 @@ func TestReadOnly(t *testing.T) {
 	w := newWorld(t)
 	id := w.volume("alice", `{"volume":{"size":1}}`)
 	w.want(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-update_readonly_flag":{"readonly":true}}`), 202)
-	w.refused(w.do("alice", "POST", "/attachments", `{"attachment":{"volume_uuid":"`+id+`","mode":"rw"}}`), 400, "Invalid attaching mode 'rw'")
-	at := w.want(w.do("alice", "POST", "/attachments", `{"attachment":{"volume_uuid":"`+id+`","connector":`+connector+`}}`), 200)
+	w.refused(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-attach":{"mountpoint":"/dev/vdb","host_name":"h","mode":"rw"}}`), 400,
+		"Invalid attaching mode 'rw'")
+	at := w.want(w.do("alice", "POST", "/attachments", `{"attachment":{"volume_uuid":"`+id+`","mode":"rw","connector":`+connector+`}}`), 200)
 	if info := at["connection_info"].(map[string]any); at["attach_mode"] != "ro" || info["access_mode"] != "ro" {
 		t.Errorf("attachment: %v", at)
 	}

@@ -122,8 +122,8 @@ func (a *API) createAttachment(c *call) error {
 	if err != nil {
 		return err
 	}
-	if mode, err = attachMode(v, mode); err != nil {
-		return err
+	if v.ReadOnly { // whatever was asked for
+		mode = new("ro")
 	}
 	connect := connector != nil && len(connector.Keys()) > 0
 	if connect {
@@ -147,21 +147,9 @@ func (a *API) createAttachment(c *call) error {
 			a.undo(c, at.ID)
 			return connectFault(err, "Unable to create attachment for volume")
 		}
-		at = made
+		at = asBefore(made, at)
 	}
 	return c.json(http.StatusOK, view.Object{"attachment": c.view().Attachment(&at)})
-}
-
-// attachMode: a read-only volume is attached read-only.
-func attachMode(v model.Volume, mode *string) (*string, error) {
-	if !v.ReadOnly {
-		return mode, nil
-	}
-	if mode != nil && *mode == "rw" {
-		return nil, fault.BadRequest("Invalid attaching mode 'rw' for volume %s.", v.ID)
-	}
-	ro := "ro"
-	return &ro, nil
 }
 
 func (a *API) reserve(c *call, v model.Volume, at model.Attachment) (model.Attachment, error) {
@@ -281,7 +269,15 @@ func (a *API) updateAttachment(c *call) error {
 	if err != nil {
 		return connectFault(err, "Unable to update attachment.")
 	}
+	made = asBefore(made, at)
 	return c.json(http.StatusOK, view.Object{"attachment": c.view().Attachment(&made)})
+}
+
+// asBefore: the answer to a connection has the connection, and the rest as it was before, as
+// Cinder's has; who asks again sees how it is.
+func asBefore(made, was model.Attachment) model.Attachment {
+	made.Status, made.AttachedAt = was.Status, was.AttachedAt
+	return made
 }
 
 func (a *API) attachmentAction(c *call) error {

@@ -96,6 +96,17 @@ func (a *API) initializeConnection(c *call, in *schema.Object) error {
 	return c.json(http.StatusOK, view.Object{"connection_info": view.LegacyConnection(&made)})
 }
 
+// attachMode: a read-only volume is attached read-only.
+func attachMode(v model.Volume, mode *string) (*string, error) {
+	if !v.ReadOnly {
+		return mode, nil
+	}
+	if mode != nil && *mode == "rw" {
+		return nil, fault.BadRequest("Invalid attaching mode 'rw' for volume %s.", v.ID)
+	}
+	return new("ro"), nil
+}
+
 func (a *API) legacyAttach(c *call, in *schema.Object) error {
 	instance, err := in.UUID("instance_uuid")
 	if err != nil {
