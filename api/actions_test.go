@@ -129,4 +129,14 @@ func TestCreateReferences(t *testing.T) {
 	if len(w.store.VolumeRows) != 0 {
 		t.Errorf("made: %v", w.store.VolumeRows)
 	}
+	for hint, ok := range map[string]bool{
+		`"same_host":"x"`: false, `"same_host":["x"]`: false, `"different_host":null`: false, `"different_host":5`: false, `"local_to_instance":"x"`: false,
+		`"same_host":"` + nobody + `"`: true, `"different_host":["` + nobody + `"]`: true, `"same_host":[]`: true, `"local_to_instance":null,"bogus":1`: true,
+	} {
+		a := w.do("alice", "POST", "/volumes", `{"volume":{"size":1},"OS-SCH-HNT:scheduler_hints":{`+hint+`}}`)
+		if want := map[bool]int{true: 202, false: 400}[ok]; a.status != want {
+			t.Errorf("%s: %d %s", hint, a.status, a.raw)
+		}
+	}
+	w.refused(w.do("alice", "POST", "/volumes", `{"volume":{"size":1.0}}`), 400, "1.0 is not of type 'integer', 'string'")
 }

@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -74,7 +75,7 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	if err != nil {
 		return w, err
 	}
-	if _, err := body.Optional(hints); err != nil {
+	if err := checkHints(body); err != nil {
 		return w, err
 	}
 	if c.mv >= 53 {
@@ -143,6 +144,36 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 		return w, err
 	}
 	return w, a.obeyType(c, &w.kind, w.size)
+}
+
+// checkHints looks at the form of hints only: a volume that nobody has attached is nowhere,
+// and goes to where it is attached.
+func checkHints(body *schema.Object) error {
+	in, err := body.Optional(hints)
+	if err != nil || in == nil {
+		return err
+	}
+	if id, err := in.String("local_to_instance", 0, 255); err != nil {
+		return err
+	} else if id != nil && !isUUID(*id) {
+		return in.Invalid("local_to_instance", "'%s' is not valid under any of the given schemas", *id)
+	}
+	for _, key := range []string{"same_host", "different_host"} {
+		var one string
+		var ids []string
+		switch raw := in.Raw(key); {
+		case raw == nil:
+			continue
+		case json.Unmarshal(raw, &one) == nil && one != "":
+			ids = []string{one}
+		case one == "" && json.Unmarshal(raw, &ids) != nil || ids == nil:
+			ids = []string{""}
+		}
+		if slices.ContainsFunc(ids, func(id string) bool { return !isUUID(id) }) {
+			return in.Invalid(key, "%s is not valid under any of the given schemas", schema.Repr(in.Raw(key)))
+		}
+	}
+	return nil
 }
 
 // form reads the values that refer to nothing.

@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -81,13 +80,8 @@ func (o *Object) Int(key string, low, high int64) (*int64, error) {
 		text = s
 	}
 	n, ok := new(big.Int).SetString(text, 10)
-	if !ok {
-		// 2.0 is an integer to jsonschema as well.
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || f != math.Trunc(f) || math.IsInf(f, 0) {
-			return nil, o.Invalid(key, "%s is not of type 'integer', 'string'", Repr(raw))
-		}
-		n, _ = big.NewFloat(f).Int(nil)
+	if !ok { // 2.0 is no integer to Cinder's jsonschema
+		return nil, o.Invalid(key, "%s is not of type 'integer', 'string'", Repr(raw))
 	}
 	switch {
 	case n.Cmp(big.NewInt(low)) < 0:
