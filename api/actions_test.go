@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -92,20 +93,38 @@ func TestSnapshotBodies(t *testing.T) {
 	}
 	id := w.snapshot("alice", volume)
 	// A name can be taken away.
-	for body, want := range map[string]any{`{"name":"x"}`: "x", `{"display_name":"y"}`: "y", `{"name":null}`: nil} {
-		if s := w.want(w.do("alice", "PUT", "/snapshots/"+id, `{"snapshot":`+body+`}`), 200); s["name"] != want {
-			t.Errorf("%s: %v", body, s["name"])
+	for _, c := range []struct {
+		body string
+		want any
+	}{{`{"name":"x"}`, "x"}, {`{"display_name":"y"}`, "y"}, {`{"description":"d"}`, "y"}, {`{"name":null}`, nil}} {
+		if s := w.want(w.do("alice", "PUT", "/snapshots/"+id, `{"snapshot":`+c.body+`}`), 200); s["name"] != c.want {
+			t.Errorf("%s: %v", c.body, s["name"])
 		}
 	}
-	long := make([]byte, 256)
-	for i := range long {
-		long[i] = 'x'
-	}
-	a := w.do("alice", "POST", "/snapshots/"+id+"/metadata", `{"metadata":{"a":"`+string(long)+`"}}`)
+	w.want(w.do("alice", "POST", "/snapshots/"+id+"/metadata", `{"metadata":{"a":"b"},"more":1}`), 200) // which volumes refuse
+	w.refused(w.do("alice", "POST", "/volumes/"+volume+"/metadata", `{"metadata":{"a":"b"},"more":1}`), 400, "('more' was unexpected)")
+	a := w.do("alice", "POST", "/snapshots/"+id+"/metadata", `{"metadata":{"a":"`+strings.Repeat("x", 256)+`"}}`)
 	w.refused(a, 413, "Invalid metadata size: Metadata property key a value greater than 255 characters.")
 	w.refused(w.do("admin", "POST", "/snapshots/"+id+"/action", `{"os-reset_status":{"status":"nope"}}`), 400, "Snapshot status: nope is invalid, valid statuses are: ('error', ")
 	w.refused(w.do("alice", "POST", "/snapshots/"+id+"/action", `{"os-update_snapshot_status":{"status":"available","progress":"half"}}`), 400,
 		"progress must be an integer percentage")
+}
+
+// What is said twice of the same server is done once.
+func TestAttachTwice(t *testing.T) {
+	w := newWorld(t)
+	id := w.volume("alice", `{"volume":{"size":1}}`)
+	server := uuid.NewString()
+	for range 2 {
+		w.want(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-attach":{"mountpoint":"/dev/vdb","instance_uuid":"`+server+`"}}`), 202)
+	}
+	w.refused(w.do("alice", "POST", "/volumes/"+id+"/action", `{"os-attach":{"mountpoint":"/dev/vdb","instance_uuid":"`+uuid.NewString()+`"}}`), 400, "in-use")
+	if n := len(w.store.AttachmentRows); n != 1 {
+		t.Errorf("%d attachments", n)
+	}
+	// Force does away with the wish for a status, and with nothing else.
+	w.refused(w.do("admin", "DELETE", "/volumes/"+id+"?force=true", ""), 400, "Invalid volume: Volume  must not be migrating, attached, ")
+	w.refused(w.do("admin", "DELETE", "/volumes/"+id, ""), 400, "Invalid volume: Volume status must be available or error or ")
 }
 
 // What a request to make a volume names is looked for, never passed over.
