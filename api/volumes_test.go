@@ -213,6 +213,7 @@ func TestPaging(t *testing.T) {
 		"limit=x": "integer", "offset=-1": "offset must be >= 0", "host=n1": "Invalid filters host are found",
 		"created_at=gt:x": "Invalid x value", "created_at=2020-01-01": "Invalid 2020-01-01 operator",
 		"bootable=perhaps": "'bootable = perhaps'", "consumes_quota=x": "'use_quota'", "sort=name&sort_key=name": "deprecated", "with_count=x": "with_count",
+		"sort_key=name&sort_dir=": "Unknown sort direction",
 	} {
 		w.refused(w.do("alice", "GET", "/volumes?"+query, ""), 400, text)
 	}

@@ -52,7 +52,7 @@ func (a *API) consistencyGroupList(c *call, detail bool) error {
 	if err := c.allow("group:get_all"); err != nil {
 		return err
 	}
-	w, _, err := a.askedGroups(c)
+	w, _, err := a.askedGroups(c, true)
 	if err != nil {
 		return err
 	}

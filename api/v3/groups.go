@@ -86,8 +86,9 @@ func groupColumns() map[string]string {
 	}
 }
 
-// askedGroups is what a list of groups asks for.
-func (a *API) askedGroups(c *call) (w asked, volumes bool, err error) {
+// askedGroups is what a list of groups asks for. To the older API, and up to 3.30, all columns
+// are filters for everybody, and an unknown one matches nothing.
+func (a *API) askedGroups(c *call, older bool) (w asked, volumes bool, err error) {
 	params := c.r.URL.Query()
 	w, err = a.askedOwn(c, params, noGroup, []string{"id", "name", "status", "group_type_id", "project_id", "user_id", "description",
 		"availability_zone", "created_at", "updated_at"})
@@ -98,8 +99,7 @@ func (a *API) askedGroups(c *call) (w asked, volumes bool, err error) {
 		return w, false, err
 	}
 	params.Del("list_volume")
-	// Up to 3.30 all columns are for everybody, and an unknown one matches nothing.
-	rules := filterRules{allowed: a.filtersOf("group"), columns: groupColumns(), admin: c.id.Admin || c.mv < 31, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("group"), columns: groupColumns(), admin: c.id.Admin || older || c.mv < 31, mv: c.mv}
 	return w, volumes, w.filter(rules, params, "id", "group_type_id", "group_snapshot_id", "source_group_id")
 }
 
@@ -107,7 +107,7 @@ func (a *API) groupList(c *call, detail bool) error {
 	if err := c.allow("group:get_all"); err != nil {
 		return err
 	}
-	w, volumes, err := a.askedGroups(c)
+	w, volumes, err := a.askedGroups(c, false)
 	if err != nil {
 		return err
 	}

@@ -133,8 +133,10 @@ func changes() []change {
 		{29, m, "GET", "/group_snapshots?limit=0", "", rowsOf("group_snapshots"), "1 rows", "0 rows"},
 		{30, m, "GET", "/snapshots?sort=name", "", status, "400", "200"},
 		{30, m, "GET", "/snapshots?sort=display_name", "", status, "200", "200"},
+		{30, m, "GET", "/snapshots?sort=size", "", status, "400", "400"}, // volume_size is one
 		{31, m, "GET", "/volumes?user_id=x", "", status, "200", "400"},
 		{31, m, "GET", "/groups?status=none", "", rowsOf("groups"), "0 rows", "400"},
+		{31, m, "GET", "/consistencygroups?status=none", "", rowsOf("consistencygroups"), "0 rows", "0 rows"},
 		{31, m, "GET", "/volumes?created_at=gt:2999-01-01", "", rowsOf("volumes"), "4 rows", "0 rows"},
 		{35, adm, "GET", "/scheduler-stats/get_pools?volume_type=none", "", status, "200", "404"},
 		{31, adm, "GET", "/scheduler-stats/get_pools?bogus=1", "", status, "200", "400"},

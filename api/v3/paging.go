@@ -80,7 +80,11 @@ func sorting(q url.Values, columns []string) ([]model.SortKey, error) {
 		if column == "" {
 			column = "created_at"
 		}
-		k, err := sortKey(column, q.Get("sort_dir"), columns)
+		dir := q.Get("sort_dir")
+		if dir == "" && q.Has("sort_dir") {
+			return nil, fault.InvalidInput(badDirection)
+		}
+		k, err := sortKey(column, dir, columns)
 		if err != nil {
 			return nil, err
 		}
@@ -88,6 +92,8 @@ func sorting(q url.Values, columns []string) ([]model.SortKey, error) {
 	}
 	return keys, nil
 }
+
+const badDirection = "Unknown sort direction, must be 'desc' or 'asc'."
 
 func sortKey(column, dir string, columns []string) (model.SortKey, error) {
 	column = strings.TrimSpace(column)
@@ -103,7 +109,7 @@ func sortKey(column, dir string, columns []string) (model.SortKey, error) {
 	case "asc":
 		return model.SortKey{Column: column}, nil
 	}
-	return model.SortKey{}, fault.InvalidInput("Unknown sort direction, must be 'desc' or 'asc'.")
+	return model.SortKey{}, fault.InvalidInput(badDirection)
 }
 
 // query makes a list query of the page; noun words the 404 for a marker that is no id.

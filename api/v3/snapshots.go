@@ -53,7 +53,7 @@ func (a *API) listSnapshots(c *call) error       { return a.snapshotList(c, fals
 func (a *API) listSnapshotsDetail(c *call) error { return a.snapshotList(c, true) }
 
 func snapshotSorts() []string {
-	return []string{"id", "name", "display_name", "status", "volume_id", "volume_size", "size", "created_at", "updated_at", "project_id", "user_id",
+	return []string{"id", "name", "display_name", "status", "volume_id", "volume_size", "created_at", "updated_at", "project_id", "user_id",
 		"description", "progress", "volume_type_id"}
 }
 
