@@ -46,7 +46,9 @@ class Case(unittest.TestCase):
         env = dict(c.env(), PATH='/usr/bin:/bin', HOME=home, LANG='C.UTF-8', COLUMNS='200', TERM='xterm')
         if not stock:
             env['PYTHONPATH'] = place
+        # Who runs these tests in the background ignores SIGINT, and so would the command.
         return subprocess.Popen(OPENSTACK + ['volume', 'create', *args], env=env, text=True,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                 stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL)
 
     def run_(self, c, *args, stock=False):
