@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,4 +184,44 @@ func TestMemoryEndsWithTheDocument(t *testing.T) {
 			t.Errorf("with neither in the document: %d deletions and %d copies are remembered", gone, copied)
 		}
 	})
+}
+
+// A document between two may never arrive: the device of a volume that was detached, got another
+// thin device, and was attached again, does not go on standing on the one that it had before.
+func TestAnotherThinUnderTheDevice(t *testing.T) {
+	for name, now := range map[string]model.DesiredVolume{
+		"reverted": copied(blank(volC, 31), 30), "given another image": blank(volC, 31),
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, b *bed) {
+				n := b.nodes["a"]
+				n.start()
+				standsOn := func(thin string) {
+					t.Helper()
+					cow, err := n.dm.Table(t.Context(), driver.VolumeDevice(volC, driver.PartCow))
+					if err != nil || len(cow) != 1 || !strings.HasSuffix(cow[0].Params, " "+thin) {
+						t.Errorf("it stands on %+v, %v, want %s", cow, err, thin)
+					}
+				}
+				n.apply(nil, volumes(blank(volC, 21)))
+				n.settled()
+				was := isMade(blank(volC, 21))
+				n.apply(nil, volumes(was, in(model.Inactive, copied(blank(snapC, 30), 21))), snapC)
+				snap := isMade(in(model.Inactive, copied(blank(snapC, 30), 21)))
+				standsOn("21")
+
+				// What somebody holds open is not passed off as the new one either.
+				n.dm.FailNext("remove", driver.VolumeDevice(volC, driver.PartVolume), driver.ErrBusy)
+				o := n.apply(nil, volumes(snap, now))
+				if v := o.Volume(volC); v.State == model.DeviceReady || v.Materialized && now.SourceThin == 0 {
+					t.Errorf("while the device is held open: %+v", v)
+				}
+				o = n.until("the device to be ready", func(o model.Observed) bool { return o.Volume(volC).State == model.DeviceReady })
+				if v := o.Volume(volC); !v.Materialized || v.ThinID != 31 {
+					t.Errorf("%+v", v)
+				}
+				standsOn("31")
+			})
+		})
+	}
 }

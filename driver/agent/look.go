@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vmthunder/vmthunder/driver"
+	"github.com/vmthunder/vmthunder/driver/dm"
 	"github.com/vmthunder/vmthunder/driver/stack"
 )
 
@@ -20,7 +21,7 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	actual := stack.Actual{
 		Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]stack.Path{},
 		Caches: map[string]string{}, Pages: map[string]stack.Page{}, Looped: map[string]string{}, Files: map[string]driver.ImageFile{},
-		Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[uint32]bool{}, Sectors: map[string]uint64{},
+		Thins: map[string]uint32{}, Ensured: map[string]string{}, Gone: map[string]bool{}, Copied: map[uint32]bool{}, Sectors: map[string]uint64{},
 	}
 	devices, err := a.d.DM.List(ctx, driver.Prefix)
 	if err != nil {
@@ -28,7 +29,18 @@ func (a *Agent) look(ctx context.Context, images ...string) (stack.Actual, error
 	}
 	for _, d := range devices {
 		actual.Devices[d.Name] = d
-		if kind, _, part, ok := driver.ParseDevice(d.Name); ok && kind == "volume" && d.Live && (part == driver.PartVolume || part == driver.PartExport) {
+		kind, _, part, ok := driver.ParseDevice(d.Name)
+		switch {
+		case !ok || kind != "volume" || !d.Live:
+		case part == driver.PartCow:
+			thin, err := a.thin(ctx, d.Name)
+			switch {
+			case err == nil:
+				actual.Thins[d.Name] = thin
+			case !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrForeign): // went away meanwhile, or is not ours
+				return actual, err
+			}
+		case part == driver.PartVolume || part == driver.PartExport:
 			if n, err := a.d.Size(d.Major, d.Minor); err == nil { // else it went away meanwhile
 				actual.Sectors[d.Name] = uint64(n) / stack.SectorBytes
 			}
@@ -114,6 +126,22 @@ func (a *Agent) lookImage(ctx context.Context, id string, actual *stack.Actual) 
 	}
 	actual.Caches[id] = cache
 	return a.lookPage(ctx, id, cache, actual)
+}
+
+// thin is the thin device that a COW device stands on.
+func (a *Agent) thin(ctx context.Context, name string) (uint32, error) {
+	table, err := a.d.DM.Table(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("table of %s: %w", name, err)
+	}
+	if len(table) != 1 || table[0].Type != "thin" {
+		return 0, fmt.Errorf("%s is no thin device: %w", name, driver.ErrForeign)
+	}
+	t, err := dm.ParseThin(table[0])
+	if err != nil {
+		return 0, fmt.Errorf("table of %s: %w", name, err)
+	}
+	return t.ID, nil
 }
 
 // path reads which disk a multipath device uses and whether the kernel has given it up.

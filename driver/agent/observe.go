@@ -185,11 +185,8 @@ func (a *Agent) observeVolume(d model.DesiredVolume, actual stack.Actual, g *gro
 	_, volumes := actual.IDs()
 	stands := len(volumes[d.ID]) > 0
 	dev, ok := actual.Devices[name]
-	cow, cowStands := actual.Devices[driver.VolumeDevice(d.ID, driver.PartCow)]
-	// What stands while the volume should have no device, or its copy is still to be made, may
-	// stand on the thin device that the volume had before.
-	stood := cowStands && cow.Live && d.State == model.Present && d.SourceThin == 0
-	o.Materialized = o.Materialized || stood || actual.Copied[d.ThinID]
+	on, stood := actual.Thins[driver.VolumeDevice(d.ID, driver.PartCow)]
+	o.Materialized = o.Materialized || stood && on == d.ThinID || actual.Copied[d.ThinID]
 	copying := d.SourceThin != 0 && !o.Materialized
 	switch {
 	case d.State == model.Absent && !stands && (actual.Gone[d.ID] || d.ThinID == 0):

@@ -1,8 +1,10 @@
 package stack
 
 import (
+	"maps"
 	"strings"
 
+	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/driver"
 )
 
@@ -22,6 +24,8 @@ type Actual struct {
 	Ensured map[string]string
 	// Sectors of the devices of volumes that stand, by name.
 	Sectors map[string]uint64
+	// Thins are the thin devices that COW devices of volumes stand on, by the name of the COW device.
+	Thins map[string]uint32
 	// Copied holds the thin devices that this agent has seen made as a copy. A volume that is
 	// reverted gets another one, so it is not the volume that is remembered.
 	Copied map[uint32]bool
@@ -67,6 +71,24 @@ func (a Actual) suspended(name string) bool {
 func (a Actual) stands(name string) bool {
 	_, ok := a.Devices[name]
 	return ok
+}
+
+// onAnother tells whether a volume's device stands on another thin device than the volume has: it
+// was reverted, or given another image, and no document in between was seen here.
+func (a Actual) onAnother(d model.DesiredVolume) bool {
+	thin, ok := a.Thins[driver.VolumeDevice(d.ID, driver.PartCow)]
+	return ok && thin != d.ThinID
+}
+
+// without is what stands once a volume's devices and export have been taken down.
+func (a Actual) without(volumeID, iqn string) Actual {
+	a.Devices, a.Targets, a.Ensured = maps.Clone(a.Devices), maps.Clone(a.Targets), maps.Clone(a.Ensured)
+	for _, part := range []string{driver.PartExport, driver.PartVolume, driver.PartBase, driver.PartCow} {
+		delete(a.Devices, driver.VolumeDevice(volumeID, part))
+	}
+	delete(a.Targets, iqn)
+	delete(a.Ensured, iqn)
+	return a
 }
 
 // session returns the best session to a target: a healthy one before others.

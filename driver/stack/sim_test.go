@@ -21,7 +21,7 @@ func newNode() *node {
 		actual: Actual{
 			Devices: map[string]driver.Device{}, Targets: map[string]driver.TargetState{}, Paths: map[string]Path{},
 			Caches: map[string]string{}, Pages: map[string]Page{}, Files: map[string]driver.ImageFile{},
-			Ensured: map[string]string{}, Gone: map[string]bool{},
+			Ensured: map[string]string{}, Gone: map[string]bool{}, Thins: map[string]uint32{},
 		},
 		thins: map[uint32]bool{}, down: map[string]bool{},
 	}
@@ -137,6 +137,7 @@ func (k *kernel) do(s Step) error {
 			return driver.ErrNotFound
 		}
 		k.make(s.Name, nil)
+		k.actual.Thins[s.Name] = s.Thin
 	case OpDeleteThin:
 		delete(k.thins, s.Thin)
 		k.actual.Gone[s.VolumeID] = true
@@ -180,6 +181,7 @@ func (k *kernel) do(s Step) error {
 			delete(k.actual.Paths, id)
 		}
 		delete(k.actual.Devices, s.Name)
+		delete(k.actual.Thins, s.Name)
 		delete(k.tables, s.Name)
 	case OpExport:
 		name := strings.TrimPrefix(s.Target.Device, "/dev/mapper/")

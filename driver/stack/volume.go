@@ -10,6 +10,10 @@ import (
 // Volume plans for one volume. Its image, if it has one, is planned for before.
 func (h Host) Volume(d model.DesiredVolume, a Actual) []Step {
 	var steps []Step
+	if d.State == model.Present && a.onAnother(d) {
+		steps = h.takeDown(d, a)
+		a = a.without(d.ID, driver.VolumeIQN(h.Name, d.ID))
+	}
 	if d.State != model.Absent && d.SourceThin != 0 && !d.Materialized && !a.Copied[d.ThinID] {
 		steps = append(steps, Step{Op: OpCopyThin, VolumeID: d.ID, Thin: d.ThinID, From: d.SourceThin, Together: d.Together})
 	}
