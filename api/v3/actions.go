@@ -40,9 +40,7 @@ func (x action) run(c *call, name string, body *schema.Object) error {
 		return err
 	}
 	if args == nil {
-		if args, err = schema.Parse([]byte("{}")); err != nil {
-			return err
-		}
+		args = schema.Empty()
 	}
 	return x.do(c, args)
 }

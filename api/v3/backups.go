@@ -277,9 +277,7 @@ func (a *API) restoreBackup(c *call) error {
 		return err
 	}
 	if in == nil { // null and {} are the same
-		if in, err = schema.Parse([]byte("{}")); err != nil {
-			return err
-		}
+		in = schema.Empty()
 	}
 	name, err := in.String("name", 0, 255)
 	if err != nil {

@@ -20,12 +20,12 @@ func (a *API) cleanupWorkers(c *call) error {
 	if err := c.allow("workers:cleanup"); err != nil {
 		return err
 	}
-	in, err := schema.Parse([]byte("{}"))
+	in := schema.Empty()
 	if c.body != nil {
-		in, err = c.parse()
-	}
-	if err != nil {
-		return err
+		var err error
+		if in, err = c.parse(); err != nil {
+			return err
+		}
 	}
 	if err := checkCleanup(in); err != nil {
 		return err

@@ -35,6 +35,9 @@ func Parse(body []byte) (*Object, error) {
 	return parse("", body)
 }
 
+// Empty is {}.
+func Empty() *Object { return &Object{raw: json.RawMessage("{}"), vals: map[string]json.RawMessage{}} }
+
 func parse(name string, raw json.RawMessage) (*Object, error) {
 	o := &Object{name: name, raw: raw, vals: map[string]json.RawMessage{}}
 	d := json.NewDecoder(bytes.NewReader(raw))
