@@ -257,7 +257,7 @@ func (t *Tx) SetHome(id uuid.UUID, host string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = t.exec("UPDATE volumes SET home = $2, thin_id = $3, materialized = false, updated_at = now() WHERE id = $1", id, host, thin)
+	err = t.exec("UPDATE volumes SET home = $2, placed = NULL, thin_id = $3, materialized = false, updated_at = now() WHERE id = $1", id, host, thin)
 	if err != nil {
 		return 0, fmt.Errorf("volume %s: %w", id, err)
 	}

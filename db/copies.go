@@ -96,7 +96,7 @@ func (t *Tx) copyOf(v model.Volume) (newVolume, error) {
 	if err != nil {
 		return row, err
 	}
-	row.Home, row.ThinID, row.SourceThin = o.home, &thin, o.thin
+	row.Home, row.Placed, row.ThinID, row.SourceThin = o.home, nil, &thin, o.thin
 	return row, t.Bump(*o.home)
 }
 
@@ -183,7 +183,7 @@ func (t *Tx) Revert(volume, snapshot uuid.UUID) (model.Volume, error) {
 		}
 	}
 	if sn.ThinID == nil { // as it was before anybody wrote to it
-		err := t.exec("UPDATE volumes SET image_id = $2, home = NULL, thin_id = NULL, source_thin = NULL, together = NULL, materialized = false, updated_at = now() WHERE id = $1",
+		err := t.exec("UPDATE volumes SET image_id = $2, home = NULL, placed = COALESCE(home, placed), thin_id = NULL, source_thin = NULL, together = NULL, materialized = false, updated_at = now() WHERE id = $1",
 			volume, sn.ImageID)
 		if err != nil {
 			return v, fmt.Errorf("volume %s: %w", volume, err)

@@ -44,6 +44,7 @@ type volumeRow struct {
 	AdminMetadata    model.StringMap    `json:"admin_metadata"`
 	ImageMetadata    model.StringMap    `json:"image_metadata"`
 	Home             *string            `json:"home"`
+	Placed           *string            `json:"placed"`
 	ThinID           *int64             `json:"thin_id"`
 	SourceThin       *int64             `json:"source_thin"`
 	Materialized     bool               `json:"materialized"`
@@ -59,7 +60,7 @@ func (v *newVolume) row() volumeRow {
 		VolumeTypeID: v.VolumeTypeID, Bootable: v.Bootable, Multiattach: v.Multiattach, ReadOnly: v.ReadOnly,
 		ConsumesQuota: v.ConsumesQuota, ImageID: v.ImageID, SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID,
 		GroupID: v.GroupID, EncryptionKeyID: v.EncryptionKeyID, Metadata: orEmpty(v.Metadata), AdminMetadata: orEmpty(v.AdminMetadata),
-		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, ThinID: v.ThinID, SourceThin: v.SourceThin, Together: v.Together,
+		ImageMetadata: orEmpty(v.ImageMetadata), Home: v.Home, Placed: v.Placed, ThinID: v.ThinID, SourceThin: v.SourceThin, Together: v.Together,
 		Materialized: v.Materialized, Error: v.Error, RequestID: v.RequestID,
 	}
 }

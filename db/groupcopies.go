@@ -88,7 +88,7 @@ func (t *Tx) sourceOf(g *model.Group) (vols []model.Volume, together bool, err e
 		made := model.Volume{
 			ProjectID: g.ProjectID, UserID: g.UserID, SizeGiB: v.SizeGiB, AvailabilityZone: v.AvailabilityZone, VolumeTypeID: v.VolumeTypeID,
 			Multiattach: v.Multiattach, Bootable: v.Bootable, ImageMetadata: v.ImageMetadata, ConsumesQuota: true,
-			SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID, GroupID: &g.ID,
+			SnapshotID: v.SnapshotID, SourceVolID: v.SourceVolID, GroupID: &g.ID, Placed: v.Placed,
 		}
 		if g.SourceGroupID != nil {
 			id := v.ID

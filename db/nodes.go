@@ -13,7 +13,7 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-const nodeColumns = `n.host, n.address, n.initiator, n.origin, n.compute, n.availability_zone, n.rack, n.enabled,
+const nodeColumns = `n.host, n.address, n.initiator, n.origin, n.compute, n.availability_zone, n.rack, n.backend, n.enabled,
 	n.disabled_reason, n.frozen, n.alive, n.last_seen, n.boot_id, n.version, n.generation, n.applied, n.pool_uuid,
 	n.pool_total, n.pool_free, n.pool_state, n.image_free, n.cache_driver, n.cache_reason, n.target_helper, n.backups, n.problems,
 	COALESCE(tn.next, 1) AS next_thin, n.created_at, n.updated_at`
@@ -85,14 +85,15 @@ func (s *Store) ForgetPool(ctx context.Context, host string) error {
 	})
 }
 
-// Allocated sums the sizes of volumes (GiB) and counts them by home.
+// Allocated sums the sizes of volumes (GiB) and counts them by the host that they are shown on.
 func (s *Store) Allocated(ctx context.Context) (map[string]model.Allocation, error) {
 	var rows []struct {
 		Home  string `db:"home"`
 		Count int    `db:"count"`
 		GiB   int64  `db:"gib"`
 	}
-	err := s.list(ctx, &rows, "SELECT home, count(*) AS count, sum(size_gib) AS gib FROM volumes WHERE home IS NOT NULL GROUP BY home")
+	err := s.list(ctx, &rows, `SELECT COALESCE(home, placed) AS home, count(*) AS count, sum(size_gib) AS gib FROM volumes
+		WHERE COALESCE(home, placed) IS NOT NULL GROUP BY 1`)
 	if err != nil {
 		return nil, fmt.Errorf("allocated: %w", err)
 	}

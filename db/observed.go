@@ -353,7 +353,7 @@ func (r *report) moveMembers(to map[model.MemberState][]uuid.UUID) error {
 func (r *report) saveNode() error {
 	o, n := r.o, r.node
 	n.Address, n.Initiator, n.Origin, n.Compute, n.Rack = o.Address, o.Initiator, o.Origin, o.Compute, o.Rack
-	n.AvailabilityZone = o.AvailabilityZone
+	n.AvailabilityZone, n.Backend = o.AvailabilityZone, o.Backend
 	def(&n.AvailabilityZone, "nova")
 	n.BootID, n.Version = o.BootID, o.Version
 	if o.Settled {
@@ -379,14 +379,14 @@ func (r *report) saveNode() error {
 			return err
 		}
 	}
-	_, err = r.q.NamedExecContext(r.ctx, `INSERT INTO nodes (host, address, initiator, origin, compute, availability_zone, rack,
+	_, err = r.q.NamedExecContext(r.ctx, `INSERT INTO nodes (host, address, initiator, origin, compute, availability_zone, rack, backend,
 			alive, last_seen, boot_id, version, applied, pool_uuid, pool_total, pool_free, pool_state, image_free,
 			cache_driver, cache_reason, target_helper, backups, problems)
-		VALUES (:host, :address, :initiator, :origin, :compute, :availability_zone, :rack,
+		VALUES (:host, :address, :initiator, :origin, :compute, :availability_zone, :rack, :backend,
 			true, now(), :boot_id, :version, :applied, :pool_uuid, :pool_total, :pool_free, :pool_state, :image_free,
 			:cache_driver, :cache_reason, :target_helper, :backups, :problems)
 		ON CONFLICT (host) DO UPDATE SET address = EXCLUDED.address, initiator = EXCLUDED.initiator, origin = EXCLUDED.origin,
-			compute = EXCLUDED.compute, availability_zone = EXCLUDED.availability_zone, rack = EXCLUDED.rack, alive = true,
+			compute = EXCLUDED.compute, availability_zone = EXCLUDED.availability_zone, rack = EXCLUDED.rack, backend = EXCLUDED.backend, alive = true,
 			last_seen = EXCLUDED.last_seen, boot_id = EXCLUDED.boot_id, version = EXCLUDED.version, applied = EXCLUDED.applied,
 			pool_uuid = EXCLUDED.pool_uuid, pool_total = EXCLUDED.pool_total, pool_free = EXCLUDED.pool_free,
 			pool_state = EXCLUDED.pool_state, image_free = EXCLUDED.image_free, cache_driver = EXCLUDED.cache_driver,

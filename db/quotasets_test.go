@@ -143,7 +143,7 @@ func TestQuotasOfTypes(t *testing.T) {
 
 	retype := func(want string, volume, typ uuid.UUID) {
 		t.Helper()
-		if got := over(w.Retype(w.ctx, volume, typ, false, from)); got != want {
+		if got := over(w.retype(volume, typ, false, from)); got != want {
 			t.Errorf("retype: over %q, want %q", got, want)
 		}
 	}
@@ -220,7 +220,7 @@ func TestQuotasNeverLeak(t *testing.T) {
 				case what == 5:
 					_, err = w.ExtendVolume(w.ctx, v.ID, v.SizeGiB+1+r.IntN(3), from)
 				case what == 6:
-					err = w.Retype(w.ctx, v.ID, types[r.IntN(2)], false, from)
+					err = w.retype(v.ID, types[r.IntN(2)], false, from)
 				case what == 7:
 					_, err = w.CreateSnapshots(w.ctx, []model.Snapshot{{VolumeID: v.ID, ProjectID: "p1", UserID: "u", ConsumesQuota: true}}, from)
 				case what == 8:

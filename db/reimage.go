@@ -35,7 +35,7 @@ func (s *Store) Reimage(ctx context.Context, id uuid.UUID, image model.Image, me
 		if err := t.dropThin(&v); err != nil {
 			return err
 		}
-		err = t.exec(`UPDATE volumes SET image_id = $2, bootable = true, image_metadata = $3, home = NULL, thin_id = NULL, source_thin = NULL, together = NULL,
+		err = t.exec(`UPDATE volumes SET image_id = $2, bootable = true, image_metadata = $3, home = NULL, placed = COALESCE(home, placed), thin_id = NULL, source_thin = NULL, together = NULL,
 			materialized = false, updated_at = now() WHERE id = $1`, id, img.ID, metadata)
 		if err != nil {
 			return fmt.Errorf("volume %s: %w", id, err)

@@ -13,7 +13,7 @@ func shownFields(v *model.Volume) []any {
 		&v.ID, &v.ProjectID, &v.UserID, &v.Name, &v.Description, &v.SizeGiB, &v.Status, &v.AttachStatus,
 		&v.MigrationStatus, &v.AvailabilityZone, &v.VolumeTypeID, &v.VolumeType, &v.Bootable, &v.Multiattach, &v.ReadOnly,
 		&v.ConsumesQuota, &v.ImageID, &v.SnapshotID, &v.SourceVolID, &v.GroupID, &v.EncryptionKeyID, &v.Metadata, &v.AdminMetadata,
-		&v.ImageMetadata, &v.Home, &v.Error, &v.CreatedAt, &v.UpdatedAt,
+		&v.ImageMetadata, &v.Home, &v.Placed, &v.HostBackend, &v.Error, &v.CreatedAt, &v.UpdatedAt,
 	}
 }
 

@@ -187,7 +187,7 @@ func (t *Tx) lockUnused(id uuid.UUID) (model.VolumeType, error) {
 		return vt, err
 	}
 	var used bool
-	if err := t.get(&used, "SELECT EXISTS (SELECT 1 FROM volumes WHERE volume_type_id = $1)", id); err != nil {
+	if err := t.get(&used, "SELECT EXISTS (SELECT 1 FROM volumes WHERE volume_type_id = $1 OR retype_to = $1)", id); err != nil {
 		return vt, fmt.Errorf("volume type %s: %w", id, err)
 	}
 	if used {

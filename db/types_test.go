@@ -460,11 +460,11 @@ func TestRetypeInUse(t *testing.T) {
 		v.VolumeTypeID = &id
 		v = w.create(nil, v)[0]
 		w.must(w.ResetVolume(w.ctx, v.ID, new(model.VolumeInUse), nil, nil))
-		if err := w.Retype(w.ctx, v.ID, types[c.to], false, []model.VolumeStatus{model.VolumeInUse}); kinds(err) != map[bool]string{true: "", false: "conflict"}[c.ok] {
+		if err := w.retype(v.ID, types[c.to], false, []model.VolumeStatus{model.VolumeInUse}); kinds(err) != map[bool]string{true: "", false: "conflict"}[c.ok] {
 			t.Errorf("%s to %s in use: %v", c.from, c.to, err)
 		}
 		w.must(w.ResetVolume(w.ctx, v.ID, new(model.VolumeAvailable), nil, nil))
-		if err := w.Retype(w.ctx, v.ID, types[c.to], false, []model.VolumeStatus{model.VolumeAvailable}); err != nil {
+		if err := w.retype(v.ID, types[c.to], false, []model.VolumeStatus{model.VolumeAvailable}); err != nil {
 			t.Errorf("%s to %s: %v", c.from, c.to, err)
 		}
 	}

@@ -3,7 +3,6 @@ package db
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -16,10 +15,12 @@ import (
 const shownColumns = `v.id, v.project_id, v.user_id, v.name, v.description, v.size_gib, v.status, v.attach_status,
 	v.migration_status, v.availability_zone, v.volume_type_id, t.name AS volume_type, v.bootable, v.multiattach, v.readonly,
 	v.consumes_quota, v.image_id, v.snapshot_id, v.source_volid, v.group_id, v.encryption_key_id, v.metadata, v.admin_metadata,
-	v.image_metadata, v.home, v.error, v.created_at, v.updated_at`
+	v.image_metadata, v.home, v.placed, (
+	SELECT n.backend FROM nodes n WHERE n.host = CASE WHEN v.home IS NULL THEN v.placed ELSE v.home END) AS host_backend,
+	v.error, v.created_at, v.updated_at`
 
 // volumeColumns are all.
-const volumeColumns = shownColumns + `, v.previous_status, v.thin_id, v.source_thin, v.materialized, v.together, v.request_id,
+const volumeColumns = shownColumns + `, v.previous_status, v.thin_id, v.source_thin, v.materialized, v.together, v.request_id, v.retype_to,
 	v.launched_at`
 
 const volumeFrom = ` FROM volumes v LEFT JOIN volume_types t ON t.id = v.volume_type_id`
@@ -50,7 +51,7 @@ func volumes() lister {
 			"snapshot_id":         {sql: "v.snapshot_id", kind: id, nullable: true},
 			"source_volid":        {sql: "v.source_volid", kind: id, nullable: true},
 			"group_id":            {sql: "v.group_id", kind: id, nullable: true},
-			"host":                {sql: "v.home", nullable: true},
+			"host":                {sql: "COALESCE(v.home, v.placed)", nullable: true},
 			"metadata":            {sql: "v.metadata", kind: document},
 			"glance_metadata":     {sql: "v.image_metadata", kind: document},
 			"image_metadata":      {sql: "v.image_metadata", kind: document},
@@ -339,35 +340,4 @@ func (s *Store) Summary(ctx context.Context, projectID string) (count int, gib i
 		metadata[p.Key] = append(metadata[p.Key], p.Value)
 	}
 	return sum.Count, sum.GiB, metadata, nil
-}
-
-// Retype gives a volume whose status is one of from, and its snapshots, another type, else
-// ErrConflict. More than the quotas of the new type have room for is a *[model.QuotaError].
-func (s *Store) Retype(ctx context.Context, id, kind uuid.UUID, multiattach bool, from []model.VolumeStatus) error {
-	before, err := s.Volume(ctx, id, "")
-	if err != nil {
-		return err
-	}
-	return s.Tx(ctx, func(t *Tx) error {
-		if err := s.quotaOfType(t, before, kind); err != nil {
-			return err
-		}
-		v, err := t.LockVolume(id)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(from, v.Status) {
-			return say(model.ErrConflict, "Volume %s status must be %s, but it is %s.", id, strings.Join(words(from...), " or "), v.Status)
-		}
-		if v.Status != model.VolumeAvailable {
-			if err := t.sameFrontEnd(v.VolumeTypeID, kind); err != nil {
-				return err
-			}
-		}
-		err = t.exec("UPDATE volumes SET volume_type_id = $2, multiattach = $3, updated_at = now() WHERE id = $1", id, kind, multiattach)
-		if err != nil {
-			return refers(err, "volume type")
-		}
-		return t.exec("UPDATE snapshots SET volume_type_id = $2 WHERE volume_id = $1", id, kind)
-	})
 }

@@ -21,15 +21,11 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 	if c.Host == "" {
 		return model.Attachment{}, fmt.Errorf("%w: the connector names no host", model.ErrInvalid)
 	}
-	plan, err := s.connectRows(ctx, id, c, raw, mode)
-	for end := s.opt.Now().Add(leavingWait); errors.Is(err, errLeaving) && s.opt.Now().Before(end); {
-		select {
-		case <-time.After(leavingWait / 50):
-		case <-ctx.Done():
-			return model.Attachment{}, ctx.Err()
-		}
+	var plan connection
+	err := s.whenLeft(ctx, func() (err error) {
 		plan, err = s.connectRows(ctx, id, c, raw, mode)
-	}
+		return err
+	})
 	if err != nil {
 		s.refused(ctx, id, err)
 		return model.Attachment{}, err
@@ -59,7 +55,20 @@ func (s *Service) Connect(ctx context.Context, id uuid.UUID, c model.Connector, 
 	return a, err
 }
 
-// leavingWait is how long an attachment waits for a node to have left its image's tree,
+// whenLeft does something again while its error is that a node is just leaving a tree.
+func (s *Service) whenLeft(ctx context.Context, do func() error) error {
+	err := do()
+	for end := s.opt.Now().Add(leavingWait); errors.Is(err, errLeaving) && s.opt.Now().Before(end); err = do() {
+		select {
+		case <-time.After(leavingWait / 50):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// leavingWait is how long an attachment or a move waits for a node to have left its image's tree,
 // which it does in a fraction of a second if it answers.
 const leavingWait = 10 * time.Second
 
@@ -117,10 +126,8 @@ func (s *Service) connectRows(ctx context.Context, id uuid.UUID, c model.Connect
 		if err != nil {
 			return err
 		}
-		if v.Home == nil {
-			if _, err := t.SetHome(v.ID, home.Host); err != nil {
-				return err
-			}
+		if err := settle(t, v, home.Host); err != nil {
+			return err
 		}
 		bump := []string{home.Host}
 		if seen.ImageID != nil {
@@ -173,12 +180,13 @@ func (s *Service) secret(v model.Volume, att model.Attachment, host string) stri
 func sameID(a, b *uuid.UUID) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // home is where the volume lives or will live: with its group, if that has a home, else on
-// the host that asks.
+// the host that asks, if the volume's type is for that.
 func (s *Service) home(t Tx, v model.Volume, together *string, asking string) (model.Node, error) {
 	return s.homeOf(t, v, together, asking, func(model.Node) bool { return true })
 }
 
-// homeOf is home with a node that may be chosen, if one has to be.
+// homeOf is home with a node that may be chosen, if one has to be. It differs from the home that the
+// volume has if nothing was ever written to that, and its node is dead.
 func (s *Service) homeOf(t Tx, v model.Volume, together *string, asking string, may func(model.Node) bool) (model.Node, error) {
 	want := asking
 	switch {
@@ -187,56 +195,80 @@ func (s *Service) homeOf(t Tx, v model.Volume, together *string, asking string, 
 	case together != nil:
 		want = *together
 	}
-	found, err := t.NodesOf(want)
+	found, err := t.NodesOf(want, asking, deref(v.Placed))
 	if err != nil {
 		return model.Node{}, err
 	}
-	switch {
-	case v.Home != nil && (len(found) == 0 || !found[0].Alive):
-		return model.Node{}, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
-	case v.Home != nil:
-		return found[0], nil
-	case len(found) > 0 && (found[0].Compute || together != nil):
-		n := found[0]
-		if !n.Alive {
-			return n, fmt.Errorf("the agent on %s does not answer; start it", n.Host)
+	known := nodeMap(found)
+	n, ok := known[want]
+	if v.Home != nil {
+		switch {
+		case ok && n.Alive:
+			return n, nil
+		case !abandonable(v):
+			return model.Node{}, fmt.Errorf("node %s, which holds volume %s, does not answer; start its agent", *v.Home, v.ID)
 		}
-		if why := s.full(n, v); why != "" {
+		n, ok = known[asking]
+	}
+	wants, err := t.Wants(v)
+	if err != nil {
+		return model.Node{}, err
+	}
+	lack := func(n model.Node) string { return lacks(s.opt.Backend, &n, wants...) }
+	switch {
+	case !ok || !n.Compute && together == nil:
+	case lack(n) != "" && together != nil:
+		return n, noRoom{fmt.Errorf("%w: node %s, where the volumes of its group are, is not as the type of volume %s wants it: %s", model.ErrInvalid, n.Host, v.ID, lack(n))}
+	case lack(n) != "":
+	case !n.Alive:
+		return n, fmt.Errorf("the agent on %s does not answer; start it", n.Host)
+	default:
+		if why := full(&n, &v, s.opt.Backend.ReservedPercentage); why != "" {
 			return n, noRoom{fmt.Errorf("%w: %s", model.ErrInvalid, why)}
 		}
 		return n, nil
 	}
-	// The asking host has no agent: the node with the most room serves it.
+	// The asking host has no agent, or is not for volumes of this type.
+	fits := func(n model.Node) bool {
+		return may(n) && n.Alive && n.Enabled && n.Compute && n.AvailabilityZone == v.AvailabilityZone && lack(n) == ""
+	}
+	if n, ok := known[deref(v.Placed)]; ok && fits(n) && !n.Frozen && full(&n, &v, s.opt.Backend.ReservedPercentage) == "" {
+		return n, nil
+	}
 	nodes, err := t.Nodes()
 	if err != nil {
 		return model.Node{}, err
 	}
-	best, ok := model.Node{}, false
-	for _, n := range nodes {
-		if !may(n) || !n.Alive || !n.Enabled || !n.Compute || n.Frozen || n.AvailabilityZone != v.AvailabilityZone || s.full(n, v) != "" {
-			continue
+	nodes = slices.DeleteFunc(nodes, func(n model.Node) bool { return !fits(n) })
+	best := mostRoom(nodes, &v, s.opt.Backend.ReservedPercentage)
+	if best == nil {
+		why := fmt.Sprintf("no node in availability zone %s is alive with room for volume %s", v.AvailabilityZone, v.ID)
+		if len(wants) > 0 {
+			why += ", as its type wants it"
 		}
-		if !ok || n.PoolFree > best.PoolFree {
-			best, ok = n, true
-		}
+		return model.Node{}, noRoom{errors.New(why)}
 	}
-	if !ok {
-		return best, noRoom{fmt.Errorf("no node in availability zone %s is alive with room for volume %s", v.AvailabilityZone, v.ID)}
-	}
-	return best, nil
+	return *best, nil
 }
 
-// full says why a node's pool takes no new volume, "" if it does.
-func (s *Service) full(n model.Node, v model.Volume) string {
-	switch {
-	case n.PoolState != "rw":
-		return fmt.Sprintf("the pool of node %s is %s", n.Host, n.PoolState)
-	case n.PoolFree*100 < n.PoolTotal*int64(s.opt.Backend.ReservedPercentage):
-		return fmt.Sprintf("the pool of node %s is full: %d of %d MiB free, %d %% are reserved", n.Host, n.PoolFree>>20, n.PoolTotal>>20, s.opt.Backend.ReservedPercentage)
-	case v.ImageID == nil && v.Bytes() > n.PoolTotal:
-		return fmt.Sprintf("the pool of node %s has %d MiB, volume %s wants %d", n.Host, n.PoolTotal>>20, v.ID, v.Bytes()>>20)
+// abandonable tells whether a volume may leave a home that is dead: nothing was ever written to it, and
+// nobody has it from there.
+func abandonable(v model.Volume) bool {
+	return v.Pristine() && v.GroupID == nil && !slices.ContainsFunc(v.Attachments, func(a model.Attachment) bool { return len(a.Connector) > 0 })
+}
+
+// settle gives a volume that is locked the home that homeOf has found.
+func settle(t Tx, v model.Volume, host string) error {
+	if v.Home != nil && *v.Home == host {
+		return nil
 	}
-	return ""
+	if v.Home != nil {
+		if err := t.Unhome(v); err != nil {
+			return err
+		}
+	}
+	_, err := t.SetHome(v.ID, host)
+	return err
 }
 
 // bring has the home make the device and returns the connection info, flat.

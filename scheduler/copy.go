@@ -10,14 +10,55 @@ import (
 )
 
 // Copy makes all volumes, from snapshots or other volumes, or none. What they are made from
-// is in the pool of one node, and so are they: nothing travels, whatever the size.
-func (s *Service) Copy(ctx context.Context, vols []model.Volume) ([]model.Volume, error) {
+// is in the pool of one node, and so are they: nothing travels, whatever the size. Those whose
+// type is not for that node get status error with a message, as Cinder's do. specs are the
+// extra specs of their type.
+func (s *Service) Copy(ctx context.Context, vols []model.Volume, specs model.StringMap) ([]model.Volume, error) {
+	if len(vols) == 0 {
+		return nil, nil
+	}
+	there, err := s.choiceFor(ctx, vols, specs)
+	if err != nil {
+		return nil, err
+	}
+	there.place(vols) // copies of what was never written to have no home
 	made, err := s.store.CreateCopies(ctx, vols)
 	if err != nil {
 		return nil, err
 	}
 	s.tellHomes(made)
+	for i := range made {
+		reason, err := s.unfit(ctx, there, &made[i], specs)
+		if err != nil {
+			return nil, err
+		}
+		if reason == "" {
+			continue
+		}
+		made[i], err = s.fail(ctx, made[i], reason, model.NewEvent(model.ResourceVolume, model.ActionScheduleVolume, model.DetailNoBackend))
+		if err != nil {
+			return nil, err
+		}
+	}
 	return made, nil
+}
+
+// unfit says why a copy can't be of its type, "" if it can.
+func (s *Service) unfit(ctx context.Context, there choice, v *model.Volume, specs model.StringMap) (string, error) {
+	switch {
+	case len(specs) == 0 || v.Home == nil && there.lack == "":
+		return "", nil
+	case v.Home == nil:
+		return "no node's pool is as the volume type wants it: " + there.lack, nil
+	}
+	node, err := s.store.Node(ctx, *v.Home)
+	if err != nil {
+		return "", err
+	}
+	if why := lacks(s.opt.Backend, &node, specs); why != "" {
+		return fmt.Sprintf("what it is made from is on node %s, whose pool is not as the volume type wants it: %s", node.Host, why), nil
+	}
+	return "", nil
 }
 
 func (s *Service) tellHomes(vols []model.Volume) {

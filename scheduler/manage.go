@@ -35,12 +35,22 @@ func (s *Service) Manageable(ctx context.Context, host string, kind model.Kind) 
 // that is there, whose bytes it has. If that can't be, the volume is made all the same, with
 // status error_managing and the reason. Without a host nothing is found but what was unmanaged
 // before anything was written to it, which is nowhere.
-func (s *Service) Manage(ctx context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error) {
+// So it ends, too, if the node is not for volumes whose type has the extra specs.
+func (s *Service) Manage(ctx context.Context, v model.Volume, specs model.StringMap, host string, ref model.ManageRef) (model.Volume, error) {
 	inv, err := s.inventory(ctx, host)
 	if err != nil {
 		return v, err
 	}
 	a, why := inv.volume(ref)
+	if why == "" && host != "" {
+		node, err := s.store.Node(ctx, host)
+		if err != nil {
+			return v, err
+		}
+		if lack := lacks(s.opt.Backend, &node, specs); lack != "" {
+			why = fmt.Sprintf("node %s is not as the volume type wants it: %s", host, lack)
+		}
+	}
 	if why == "" {
 		made, err := s.store.Adopt(ctx, v, a)
 		if err == nil {

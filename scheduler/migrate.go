@@ -33,14 +33,39 @@ func (s *Service) Migrate(ctx context.Context, id uuid.UUID, host string, who mo
 	if err != nil {
 		return err
 	}
+	return s.migrate(ctx, seen, host, nil, who)
+}
+
+// migrate is Migrate of a volume that gets another type with its new home, if that is not nil.
+func (s *Service) migrate(ctx context.Context, seen model.Volume, host string, to *model.VolumeType, who model.Task) error {
 	if !seen.Pristine() {
 		if err := s.still(ctx, seen); err != nil {
 			return err
 		}
 	}
 	var tell []string
-	err = s.store.Tx(ctx, func(t Tx) error {
+	err := s.whenLeft(ctx, func() (err error) {
+		tell, err = s.migrateRows(ctx, seen, host, to, who)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.tell(tell...)
+	return nil
+}
+
+// migrateRows writes what is decided: one transaction, no device touched. It returns whose documents
+// are others now.
+func (s *Service) migrateRows(ctx context.Context, seen model.Volume, host string, to *model.VolumeType, who model.Task) ([]string, error) {
+	var tell []string
+	err := s.store.Tx(ctx, func(t Tx) error {
 		tell = nil
+		if to != nil {
+			if err := t.ReserveType(seen, to.ID); err != nil {
+				return err
+			}
+		}
 		var image *model.Image
 		if seen.ImageID != nil {
 			row, err := t.LockImage(*seen.ImageID)
@@ -49,29 +74,30 @@ func (s *Service) Migrate(ctx context.Context, id uuid.UUID, host string, who mo
 			}
 			image = &row
 		}
-		v, err := t.LockVolume(id)
+		v, err := t.LockVolume(seen.ID)
 		if err != nil {
 			return err
 		}
 		if err := s.movable(t, v, host); err != nil {
 			return err
 		}
-		node, old, err := s.betweenNodes(t, v, host)
+		node, old, err := s.betweenNodes(t, v, host, to)
 		if err != nil {
 			return err
 		}
 		if v.Pristine() {
 			tell = []string{host, deref(v.Home)}
-			return s.moveEmpty(t, v, host)
+			if err := s.moveEmpty(t, v, host); err != nil || to == nil {
+				return err
+			}
+			return t.SetType(v, to.ID, to.Is("multiattach"))
 		}
-		tell, err = s.moveData(t, v, image, node, old, who)
-		return err
+		if tell, err = s.moveData(t, v, image, node, old, who); err != nil || to == nil {
+			return err
+		}
+		return t.SetRetypeTo(v.ID, &to.ID)
 	})
-	if err != nil {
-		return err
-	}
-	s.tell(tell...)
-	return nil
+	return tell, err
 }
 
 // still sees that nobody has the volume's device any more.
@@ -109,24 +135,34 @@ func (s *Service) movable(t Tx, v model.Volume, host string) error {
 	return nil
 }
 
-// betweenNodes are the node that a volume is to come to and the one where it is.
-func (s *Service) betweenNodes(t Tx, v model.Volume, host string) (to, from model.Node, err error) {
+// betweenNodes are the node that a volume is to come to and the one where it is. kind is the type that
+// it gets with it, nil if it keeps its own.
+func (s *Service) betweenNodes(t Tx, v model.Volume, host string, kind *model.VolumeType) (to, from model.Node, err error) {
 	nodes, err := t.NodesOf(host, deref(v.Home))
 	if err != nil {
 		return to, from, err
 	}
+	var wants []model.StringMap
+	if kind != nil {
+		wants = []model.StringMap{kind.ExtraSpecs}
+	} else if wants, err = t.Wants(v); err != nil {
+		return to, from, err
+	}
 	known := nodeMap(nodes)
 	to, ok := known[host]
+	lack := lacks(s.opt.Backend, &to, wants...)
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{model.ErrInvalid}, args...)...)
 	}
-	switch why := s.full(to, v); {
+	switch why := full(&to, &v, s.opt.Backend.ReservedPercentage); {
 	case !ok || !to.Alive || !to.Enabled || !to.Compute:
 		return to, from, invalid("No available service named '%s'", host)
 	case to.Frozen:
 		return to, from, invalid("node %s is frozen", host)
 	case to.AvailabilityZone != v.AvailabilityZone:
 		return to, from, invalid("node %s is in availability zone %s, volume %s in %s", host, to.AvailabilityZone, v.ID, v.AvailabilityZone)
+	case lack != "":
+		return to, from, invalid("node %s is not as the type of volume %s wants it: %s", host, v.ID, lack)
 	case why != "":
 		return to, from, invalid("%s", why)
 	case v.Pristine():
@@ -209,8 +245,11 @@ func migrateEnded(s *Service, t Tx, k model.Task, _ model.TaskStatus, v *model.V
 			return err
 		}
 	}
-	if v == nil || v.Status != model.VolumeMaintenance || !v.Migrating() {
-		return nil // it is gone, or somebody has reset it; what was copied goes
+	if v == nil {
+		return nil // it is gone; what was copied goes
+	}
+	if v.Status != model.VolumeMaintenance || !v.Migrating() {
+		return keepType(t, v) // somebody has reset it
 	}
 	here := v.Home != nil && *v.Home == args.Host && served.SourceThin != nil && *v.ThinID == *served.SourceThin
 	if k.Status == model.TaskSucceeded && here && len(v.Attachments) == 0 {
@@ -227,7 +266,18 @@ func migrateEnded(s *Service, t Tx, k model.Task, _ model.TaskStatus, v *model.V
 	if err := t.SetVolumeStatus(v.ID, model.VolumeAvailable, v.AttachStatus, why); err != nil {
 		return err
 	}
+	if err := keepType(t, v); err != nil {
+		return err
+	}
 	return t.SetMigrationStatus(v.ID, failed)
+}
+
+// keepType of a volume that was to get another when it has moved.
+func keepType(t Tx, v *model.Volume) error {
+	if v.RetypeTo == nil {
+		return nil
+	}
+	return t.SetRetypeTo(v.ID, nil)
 }
 
 // migrateGone: the new home has taken down what it has copied with, so the volume's own devices may
@@ -239,6 +289,12 @@ func migrateGone(_ *Service, t Tx, k model.Task) (string, error) {
 	}
 	if err != nil {
 		return "", err
+	}
+	moved := k.Status == model.TaskSucceeded && v.Home != nil && *v.Home == k.Host
+	if moved && v.RetypeTo != nil && (!v.Migrating() || *v.MigrationStatus == completing) {
+		if err := t.FinishRetype(v); err != nil {
+			return "", err
+		}
 	}
 	if v.Status != model.VolumeMaintenance || v.MigrationStatus == nil || *v.MigrationStatus != completing || *v.Home != k.Host {
 		return "", nil

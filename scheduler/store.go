@@ -176,6 +176,20 @@ type Tx interface {
 
 	// Rehome gives a volume the node of a task as its home and the thin device that this has filled.
 	Rehome(v model.Volume, k model.Task) error
+	// Wants returns the extra specs that a volume's home must fulfil: those of its type, and of those
+	// that must live with it. GroupWants are those of a group's volumes, and where they are or are placed.
+	Wants(v model.Volume) ([]model.StringMap, error)
+	GroupWants(group uuid.UUID) (model.GroupWants, error)
+	// SetPlaced writes where a volume without a home is to live.
+	SetPlaced(id uuid.UUID, host *string) error
+	// ReserveType is a *model.QuotaError if the quotas of another type have no room for a volume. It
+	// locks the project, before anything else.
+	ReserveType(v model.Volume, kind uuid.UUID) error
+	// SetType gives a volume another type, and its snapshots.
+	SetType(v model.Volume, kind uuid.UUID, multiattach bool) error
+	// SetRetypeTo writes the type that a volume gets by FinishRetype.
+	SetRetypeTo(id uuid.UUID, kind *uuid.UUID) error
+	FinishRetype(v model.Volume) error
 	// Unhome takes its home from a volume that nothing was ever written to.
 	Unhome(v model.Volume) error
 	SetMigrationStatus(id uuid.UUID, status string) error

@@ -104,10 +104,10 @@ func (s *Service) homeForTask(t Tx, kind model.TaskKind, v model.Volume) (string
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
-	if v.Home != nil {
+	if v.Home != nil && *v.Home == home.Host {
 		return home.Host, s.mustBeAble(t, model.Task{Kind: kind, Host: home.Host})
 	}
-	if _, err := t.SetHome(v.ID, home.Host); err != nil {
+	if err := settle(t, v, home.Host); err != nil {
 		return "", err
 	}
 	if v.ImageID == nil {

@@ -21,18 +21,20 @@ import (
 	"github.com/vmthunder/vmthunder/api/request"
 	"github.com/vmthunder/vmthunder/api/v3/schema"
 	"github.com/vmthunder/vmthunder/api/v3/view"
+	"github.com/vmthunder/vmthunder/db/model"
 )
 
 // call is one request to one handler.
 type call struct {
-	w     http.ResponseWriter
-	r     *http.Request
-	vars  map[string]string
-	info  *request.Info
-	id    keystone.Identity
-	mv    microversion.Version
-	rules *policy.Enforcer
-	body  []byte // nil if there is none, or none of a type that is read
+	w       http.ResponseWriter
+	r       *http.Request
+	vars    map[string]string
+	info    *request.Info
+	id      keystone.Identity
+	mv      microversion.Version
+	rules   *policy.Enforcer
+	backend model.Backend
+	body    []byte // nil if there is none, or none of a type that is read
 }
 
 // handler serves a route. It answers, or returns an error before it has written anything.
@@ -78,7 +80,7 @@ func (c *call) inner(key string) (*schema.Object, error) {
 // links of one thing in a collection.
 func (c *call) view() view.Context {
 	return view.Context{
-		Base: c.info.BaseURL, Project: c.vars["project_id"], Version: c.mv, Identity: c.id, Rules: c.rules,
+		Base: c.info.BaseURL, Project: c.vars["project_id"], Version: c.mv, Identity: c.id, Rules: c.rules, Backend: c.backend,
 	}
 }
 

@@ -13,10 +13,6 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-// Backend is the name of our only backend and of its only pool: hosts are shown as
-// HOST@vmthunder#vmthunder.
-const Backend = "vmthunder"
-
 // Config of the API.
 type Config struct {
 	Store     Store
@@ -38,7 +34,7 @@ type Config struct {
 	MaxBatch int
 	// ServiceDownTime after which a control plane replica counts as down; default 60 seconds.
 	ServiceDownTime time.Duration
-	Backend         model.Backend // as pools and capabilities show it; Name default Backend
+	Backend         model.Backend // as hosts, pools and capabilities show it
 	// Filters that lists may be asked for; default [DefaultFilters].
 	Filters []ResourceFilter
 	Now     func() time.Time
@@ -72,9 +68,6 @@ func (c *Config) defaults() error {
 	}
 	if c.ServiceDownTime <= 0 {
 		c.ServiceDownTime = time.Minute
-	}
-	if c.Backend.Name == "" {
-		c.Backend.Name = Backend
 	}
 	if c.Backend.Version == "" {
 		c.Backend.Version = "0"

@@ -103,6 +103,11 @@ func (a *API) readCreate(c *call, body *schema.Object, sized bool) (wanted, erro
 	if w.kind, err = a.wantedType(c, refs["volume_type"]); err != nil {
 		return w, err
 	}
+	if w.source != nil {
+		if err := a.sameBackend(c, w.source, &w.kind); err != nil {
+			return w, err
+		}
+	}
 	if w.group != nil {
 		if refs["availability_zone"], err = w.enter(refs); err != nil {
 			return w, err
@@ -373,7 +378,7 @@ func (a *API) create(c *call, w wanted, names []*string) ([]model.Volume, error)
 		made[0], err = a.Scheduler.RestoreNew(c.ctx(), *w.source.backup, vols[0], model.VolumeCreating, c.task())
 		err = w.source.refused(err)
 	case w.source != nil:
-		made, err = a.Scheduler.Copy(c.ctx(), vols)
+		made, err = a.Scheduler.Copy(c.ctx(), vols, w.kind.ExtraSpecs)
 		err = w.source.refused(err)
 	default:
 		made, err = a.Scheduler.Create(c.ctx(), vols, w.kind.ExtraSpecs, w.image)

@@ -41,6 +41,8 @@ type filterRules struct {
 	admin   bool
 	counted bool // the list has with_count
 	mv      microversion.Version
+	// node finds the host of HOST@BACKEND#POOL; errNothing if there is none. nil: any backend will do.
+	node func(name string) (host string, err error)
 }
 
 // parse reads the filters of a query. nothing = true: no row can match (an administrator
@@ -92,6 +94,20 @@ func (r filterRules) allows(name, op string) bool {
 	return op != "like" && slices.Contains(r.allowed, name) || r.mv >= 34 && slices.Contains(r.allowed, name+"~")
 }
 
+// nodeNamed is the node of filters by host.
+func (a *API) nodeNamed(c *call) func(string) (string, error) {
+	return func(name string) (string, error) {
+		nodes, err := a.Store.Nodes(c.ctx())
+		if err != nil {
+			return "", err
+		}
+		if n := a.Backend.NodeOf(name, nodes); n != nil {
+			return n.Host, nil
+		}
+		return "", errNothing
+	}
+}
+
 // errNothing: the value is of a kind that no row has.
 var errNothing = errors.New("nothing matches")
 
@@ -117,8 +133,14 @@ func (r filterRules) filter(column, op, value string) ([]model.Filter, error) {
 		return []model.Filter{{Column: column, Op: "=", Value: map[bool]string{true: "true", false: "false"}[b]}}, nil
 	case "created_at", "updated_at":
 		return timeFilters(column, value)
-	case "host": // of volumes: home@vmthunder#vmthunder
-		host, _, _ := strings.Cut(value, "@")
+	case "host": // of volumes: HOST@BACKEND#POOL, or the first of it
+		host, _, full := strings.Cut(value, "@")
+		if full && op == "=" && r.node != nil {
+			var err error
+			if host, err = r.node(value); err != nil {
+				return nil, err
+			}
+		}
 		return []model.Filter{{Column: column, Op: op, Value: host}}, nil
 	}
 	return []model.Filter{{Column: column, Op: op, Value: value}}, nil

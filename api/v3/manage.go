@@ -60,22 +60,18 @@ func (c *call) hostOrCluster(host, cluster string, since microversion.Version) e
 // volumeService finds the node of a host or pool name: model.ErrNotFound, or a fault if it is
 // disabled or does not answer.
 func (a *API) volumeService(c *call, host string) (model.Node, error) {
-	name, ok := view.NodeOf(host)
-	if !ok {
-		return model.Node{}, model.ErrNotFound
-	}
 	nodes, err := a.Store.Nodes(c.ctx())
 	if err != nil {
 		return model.Node{}, err
 	}
-	i := slices.IndexFunc(nodes, func(n model.Node) bool { return n.Host == name })
+	n := a.Backend.NodeOf(host, nodes)
 	switch {
-	case i < 0:
+	case n == nil:
 		return model.Node{}, model.ErrNotFound
-	case !nodes[i].Enabled || !nodes[i].Alive:
-		return nodes[i], fault.New(http.StatusServiceUnavailable, "Service is unavailable at this time.")
+	case !n.Enabled || !n.Alive:
+		return *n, fault.New(http.StatusServiceUnavailable, "Service is unavailable at this time.")
 	}
-	return nodes[i], nil
+	return *n, nil
 }
 
 func (a *API) listManageable(c *call, kind model.Kind, detail bool) error {
@@ -243,7 +239,7 @@ func (a *API) manageVolume(c *call) error {
 	}
 	v := a.row(c, w, in.name)
 	v.Bootable = in.bootable
-	made, err := a.Scheduler.Manage(c.ctx(), v, node.Host, in.ref)
+	made, err := a.Scheduler.Manage(c.ctx(), v, kind.ExtraSpecs, node.Host, in.ref)
 	if in.host == "" && errors.Is(err, model.ErrInvalid) {
 		return c.hostOrCluster("", "", mvManageCluster)
 	}

@@ -147,7 +147,7 @@ func (a *API) operatorNodes(c *call) error {
 	rows := make([]view.Node, 0, len(nodes))
 	for i := range nodes {
 		x := allocated[nodes[i].Host]
-		rows = append(rows, view.OperatorNode(&nodes[i], x.Volumes, x.GiB))
+		rows = append(rows, c.view().OperatorNode(&nodes[i], x.Volumes, x.GiB))
 	}
 	return c.json(http.StatusOK, view.Object{"nodes": rows})
 }

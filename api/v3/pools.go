@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/vmthunder/vmthunder/api/fault"
 	"github.com/vmthunder/vmthunder/api/v3/view"
@@ -46,7 +45,7 @@ func (a *API) listPools(c *call) error {
 			continue
 		}
 		x := allocated[n.Host]
-		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, a.Backend, detail, a.Now()))
+		rows = append(rows, c.view().Pool(n, x.Volumes, x.GiB, detail, a.Now()))
 	}
 	return c.json(http.StatusOK, view.Object{"pools": rows})
 }
@@ -76,7 +75,7 @@ func (a *API) wantedPools(c *call, q url.Values) (wanted func(*model.Node) bool,
 	return func(n *model.Node) bool {
 		caps := a.Backend.Capabilities(n)
 		for k := range q {
-			if k == "name" && q.Get(k) != view.PoolName(n.Host) || k != "name" && !caps.Is(k, q.Get(k)) {
+			if k == "name" && q.Get(k) != a.Backend.PoolName(n.Host, n.Backend) || k != "name" && !caps.Is(k, q.Get(k)) {
 				return false
 			}
 		}
@@ -92,9 +91,9 @@ func (a *API) showCapabilities(c *call) error {
 	if err != nil {
 		return err
 	}
-	node, ok := view.NodeOf(c.vars["host"])
-	if !ok || !slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
+	n := a.Backend.NodeOf(c.vars["host"], nodes)
+	if n == nil {
 		return fault.NotFound("Can't find service: %s", c.vars["host"])
 	}
-	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], a.Backend))
+	return c.json(http.StatusOK, c.view().Capabilities(c.vars["host"], n))
 }

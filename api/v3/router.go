@@ -49,7 +49,7 @@ func (a *API) routes() []route {
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := request.From(r.Context())
-		c := &call{w: w, r: r, vars: pathVars(r), info: info, id: info.Identity, rules: a.Policy}
+		c := &call{w: w, r: r, vars: pathVars(r), info: info, id: info.Identity, rules: a.Policy, backend: a.Backend}
 		if err := a.run(c, rt); err != nil {
 			f := toFault(err)
 			if f.Status >= http.StatusInternalServerError || f.Cause != nil {

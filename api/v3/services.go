@@ -48,7 +48,7 @@ func (a *API) services(c *call) ([]view.Service, error) {
 			reason = new("frozen")
 		}
 		out = append(out, view.Service{
-			Binary: view.BinaryVolume, Host: view.HostName(n.Host), Zone: a.zoneOf(&n), Enabled: n.Enabled && !n.Frozen,
+			Binary: view.BinaryVolume, Host: a.Backend.HostName(n.Host, n.Backend), Zone: a.zoneOf(&n), Enabled: n.Enabled && !n.Frozen,
 			Up: n.Alive, Frozen: n.Frozen, DisabledReason: reason, UpdatedAt: n.LastSeen,
 		})
 		if n.Backups {
@@ -169,15 +169,12 @@ func (a *API) node(c *call, in *schema.Object, missing string, args ...any) (hos
 	if host, err = in.Text("host", 1, 255); err != nil {
 		return "", "", err
 	}
-	node, ok := view.NodeOf(host)
-	if ok {
-		nodes, err := a.Store.Nodes(c.ctx())
-		if err != nil {
-			return "", "", err
-		}
-		if slices.ContainsFunc(nodes, func(n model.Node) bool { return n.Host == node }) {
-			return host, node, nil
-		}
+	nodes, err := a.Store.Nodes(c.ctx())
+	if err != nil {
+		return "", "", err
+	}
+	if n := a.Backend.NodeOf(host, nodes); n != nil {
+		return host, n.Host, nil
 	}
 	return "", "", fault.NotFound(missing, append(args, host)...)
 }
@@ -328,7 +325,7 @@ func (a *API) showHost(c *call) error {
 	if !slices.ContainsFunc(all, func(s view.Service) bool { return s.Host == host }) {
 		return fault.NotFound(noService, view.BinaryVolume, host)
 	}
-	node, _ := view.NodeOf(host)
+	node, _, _ := strings.Cut(host, "@")
 	shares, err := a.Store.SharesOf(c.ctx(), node)
 	if err != nil {
 		return err

@@ -83,7 +83,7 @@ func (a *API) snapshotList(c *call, detail bool) error {
 	if c.mv < 22 {
 		params.Del("metadata")
 	}
-	rules := filterRules{allowed: a.filtersOf("snapshot"), columns: snapshotColumns(), admin: c.id.Admin, counted: true, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("snapshot"), columns: snapshotColumns(), admin: c.id.Admin, counted: true, mv: c.mv, node: a.nodeNamed(c)}
 	if err := w.filter(rules, params, "id", "volume_id", "group_snapshot_id", "volume_type_id"); err != nil {
 		return err
 	}

@@ -110,6 +110,27 @@ func (s *source) fit(gib *int) error {
 	return nil
 }
 
+// sameBackend refuses a type that names another backend than the source's type does. What else keeps a
+// copy from being of its type the scheduler sees.
+func (a *API) sameBackend(c *call, s *source, kind *model.VolumeType) error {
+	const name = "volume_backend_name"
+	if s.kind == nil || *s.kind == kind.ID || kind.ExtraSpecs[name] == "" {
+		return nil
+	}
+	of, err := a.Store.Type(c.ctx(), *s.kind, "")
+	if err != nil {
+		return notFound(err, noType, *s.kind)
+	}
+	advice := "either match source volume, or omit type argument"
+	if s.snapshot != nil {
+		advice = "recommend omitting the type argument"
+	}
+	if was := of.ExtraSpecs[name]; was != "" && was != kind.ExtraSpecs[name] {
+		return fault.InvalidInput("Invalid volume_type provided: %s (requested type is not compatible; %s).", kind.ID, advice)
+	}
+	return nil
+}
+
 // give writes into a volume what it has of its source.
 func (s *source) give(v *model.Volume) {
 	v.SnapshotID, v.SourceVolID, v.Bootable, v.ImageMetadata = s.snapshot, s.volume, s.bootable, maps.Clone(s.imageMetadata)

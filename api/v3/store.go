@@ -31,9 +31,6 @@ type Store interface {
 	ResetVolume(ctx context.Context, id uuid.UUID, status *model.VolumeStatus, attach *model.AttachStatus, migration *string) error
 	Summary(ctx context.Context, projectID string) (count int, gib int64, metadata map[string][]string, err error)
 
-	// Retype gives a volume whose status is one of from another type, else ErrConflict.
-	Retype(ctx context.Context, id, kind uuid.UUID, multiattach bool, from []model.VolumeStatus) error
-
 	Snapshot(ctx context.Context, id uuid.UUID, projectID string) (model.Snapshot, error)
 	ListSnapshots(ctx context.Context, q model.ListQuery) ([]model.Snapshot, error)
 	CountSnapshots(ctx context.Context, q model.ListQuery) (int, error)
@@ -116,9 +113,13 @@ type Scheduler interface {
 	// Delete moves the volume to deleting (guarded; force skips the guard on status,
 	// never that on attachments) and returns; the rest goes on behind.
 	Delete(ctx context.Context, id uuid.UUID, o model.DeleteOptions) error
-	// Copy makes all volumes, each from SnapshotID or SourceVolID, or none. ErrConflict: the source is
-	// in no status to be copied from; ErrInvalid: the volume is smaller.
-	Copy(ctx context.Context, vols []model.Volume) ([]model.Volume, error)
+	// Copy makes all volumes, each from SnapshotID or SourceVolID, or none; specs are those of their
+	// type. ErrConflict: the source is in no status to be copied from; ErrInvalid: the volume is smaller.
+	Copy(ctx context.Context, vols []model.Volume, specs model.StringMap) ([]model.Volume, error)
+	// Retype gives a volume whose status is one of from another type, else ErrConflict. One whose node
+	// is not for that moves if move is true, at once or behind: ErrImmovable if it can't as it is.
+	// Where there is no node for it its owner gets a message, and it keeps its type.
+	Retype(ctx context.Context, id uuid.UUID, to model.VolumeType, move bool, from []model.VolumeStatus, who model.Task) error
 	// Snapshot takes all snapshots or none, of volumes whose status is one of from, else ErrConflict.
 	Snapshot(ctx context.Context, snaps []model.Snapshot, from []model.VolumeStatus) ([]model.Snapshot, error)
 	// DeleteSnapshot whose status is one of from (nil: any), else ErrConflict.
@@ -146,7 +147,8 @@ type Scheduler interface {
 	Manageable(ctx context.Context, host string, kind model.Kind) ([]model.Manageable, error)
 	// Manage makes a volume of what the reference names in a node's pool; in status error_managing if
 	// that can't be. Without a host only what is nowhere is found, and everything else is ErrInvalid.
-	Manage(ctx context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error)
+	// specs are those of its type.
+	Manage(ctx context.Context, v model.Volume, specs model.StringMap, host string, ref model.ManageRef) (model.Volume, error)
 	// Unmanage has a volume forgotten and its data left where they are; ErrConflict in a status in
 	// which that can't be.
 	Unmanage(ctx context.Context, id uuid.UUID) error

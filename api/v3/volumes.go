@@ -134,7 +134,7 @@ func (a *API) volumeList(c *call, detail bool) error {
 	if c.id.Admin { // a filter of nobody's else
 		params.Del("no_migration_targets")
 	}
-	rules := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: c.id.Admin, counted: true, mv: c.mv}
+	rules := filterRules{allowed: a.filtersOf("volume"), columns: volumeColumns(), admin: c.id.Admin, counted: true, mv: c.mv, node: a.nodeNamed(c)}
 	if err := w.filter(rules, params, "id", "group_id", "volume_type_id", "snapshot_id", "source_volid"); err != nil {
 		return err
 	}

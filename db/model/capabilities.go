@@ -12,11 +12,51 @@ const StorageProtocol = "iSCSI"
 // PoolName is the one pool of a node, the part after # of HOST@BACKEND#POOL.
 const PoolName = "vmthunder"
 
+// BackendName is the backend of nodes that name none, where the configuration names none either.
+const BackendName = "vmthunder"
+
 // Backend is what all pools have in common to the outside.
 type Backend struct {
-	Name               string // volume_backend_name, which extra specs of types are matched with
+	Name               string // of the backend of nodes that name none; default [BackendName]
 	Version            string
 	ReservedPercentage int // of a pool, kept free of new volumes
+}
+
+// NameOf is the name of the backend that a node's pool is of: volume_backend_name, which extra specs
+// of types are matched with, and the part after @ of HOST@BACKEND#POOL. own is what the node says.
+func (b Backend) NameOf(own string) string {
+	switch {
+	case own != "":
+		return own
+	case b.Name != "":
+		return b.Name
+	}
+	return BackendName
+}
+
+// HostName is a node's backend as a host of Cinder: HOST@BACKEND. own is what the node says.
+func (b Backend) HostName(node, own string) string { return node + "@" + b.NameOf(own) }
+
+// PoolName is a node's pool: HOST@BACKEND#POOL.
+func (b Backend) PoolName(node, own string) string { return b.HostName(node, own) + "#" + PoolName }
+
+// NodeOf finds the node that a host or pool name, or a plain node name, means: nil if there is none, or
+// if its pool is of another backend.
+func (b Backend) NodeOf(name string, nodes []Node) *Node {
+	name, pool, hasPool := strings.Cut(name, "#")
+	host, backend, hasBackend := strings.Cut(name, "@")
+	if hasPool && (!hasBackend || pool != PoolName) {
+		return nil
+	}
+	for i := range nodes {
+		if n := &nodes[i]; n.Host == host {
+			if hasBackend && backend != b.NameOf(n.Backend) {
+				return nil
+			}
+			return n
+		}
+	}
+	return nil
 }
 
 // Capabilities are what a pool says of itself, by Cinder's names: booleans, numbers, strings
@@ -26,7 +66,7 @@ type Capabilities map[string]any
 // Capabilities of a node's pool; capacities in GiB.
 func (b Backend) Capabilities(n *Node) Capabilities {
 	return Capabilities{
-		"pool_name": PoolName, "volume_backend_name": b.Name, "vendor_name": "VMThunder",
+		"pool_name": PoolName, "volume_backend_name": b.NameOf(n.Backend), "vendor_name": "VMThunder",
 		"driver_version": b.Version, "storage_protocol": StorageProtocol,
 		"total_capacity_gb": gigabytes(n.PoolTotal), "free_capacity_gb": gigabytes(n.PoolFree),
 		"reserved_percentage": b.ReservedPercentage, "max_over_subscription_ratio": "20.0",

@@ -66,3 +66,30 @@ func TestCapabilityIs(t *testing.T) {
 		}
 	}
 }
+
+func TestBackendNames(t *testing.T) {
+	nodes := []Node{{Host: "n1"}, {Host: "n2", Backend: "ssd"}}
+	for _, x := range []struct{ of, name, n1, n2 string }{
+		{"", "", "n1@vmthunder#vmthunder", "n2@ssd#vmthunder"},
+		{"hdd", "", "n1@hdd#vmthunder", "n2@ssd#vmthunder"},
+	} {
+		b := Backend{Name: x.of}
+		for i, want := range []string{x.n1, x.n2} {
+			n := &nodes[i]
+			pool := b.PoolName(n.Host, n.Backend)
+			if pool != want || pool != b.HostName(n.Host, n.Backend)+"#vmthunder" || b.Capabilities(n)["volume_backend_name"] != b.NameOf(n.Backend) {
+				t.Errorf("of %q: %s is %s, want %s", x.of, n.Host, pool, want)
+			}
+			for _, name := range []string{n.Host, b.HostName(n.Host, n.Backend), pool} {
+				if got := b.NodeOf(name, nodes); got != n {
+					t.Errorf("of %q: %s means %v", x.of, name, got)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"", "@vmthunder", "n1@ssd", "n2@vmthunder", "n2@", "n1@vmthunder#other", "n1#vmthunder", "n3", "n2@ssd#"} {
+		if got := (Backend{}).NodeOf(name, nodes); got != nil {
+			t.Errorf("%q means %v", name, got)
+		}
+	}
+}

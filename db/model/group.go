@@ -46,6 +46,13 @@ const (
 	GroupErrorDeleting GroupStatus = "error_deleting"
 )
 
+// GroupWants is what a group asks of the home of its volumes.
+type GroupWants struct {
+	Together bool        // they must have the same
+	Specs    []StringMap // extra specs of their types
+	Host     *string     // that they are on or placed on; nil: none yet
+}
+
 // Group is one row of table volume_groups: volumes that are snapshotted together. All with
 // data of a consistent one have the same home, the first one's.
 type Group struct {

@@ -11,6 +11,7 @@ type Node struct {
 	Compute          bool       `db:"compute"`   // may hold volumes
 	AvailabilityZone string     `db:"availability_zone"`
 	Rack             string     `db:"rack"`
+	Backend          string     `db:"backend"` // that its pool is of; "": the control plane's name, see [Backend.NameOf]
 	Enabled          bool       `db:"enabled"` // takes new volumes and images
 	DisabledReason   *string    `db:"disabled_reason"`
 	Frozen           bool       `db:"frozen"`

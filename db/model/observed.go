@@ -15,6 +15,7 @@ type Observed struct {
 	Compute          bool             `json:"compute"`
 	AvailabilityZone string           `json:"availability_zone"`
 	Rack             string           `json:"rack"`
+	Backend          string           `json:"backend,omitempty"` // that its pool is of; "": the control plane's name
 	Pool             ObservedPool     `json:"pool"`
 	ImageFreeBytes   int64            `json:"image_free_bytes"`
 	CacheDriver      string           `json:"cache_driver"`

@@ -20,6 +20,8 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrInUse: other rows depend on it.
 	ErrInUse = errors.New("in use")
+	// ErrImmovable: it would have to move to another node, and can't as it is.
+	ErrImmovable = errors.New("must move")
 )
 
 // SortKey is one key of a list's order.

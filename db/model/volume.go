@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -58,50 +59,72 @@ const (
 
 // Volume is one row of table volumes.
 type Volume struct {
-	ID               uuid.UUID     `db:"id"`
-	ProjectID        string        `db:"project_id"`
-	UserID           string        `db:"user_id"`
-	Name             *string       `db:"name"`
-	Description      *string       `db:"description"`
-	SizeGiB          int           `db:"size_gib"`
-	Status           VolumeStatus  `db:"status"`
-	AttachStatus     AttachStatus  `db:"attach_status"`
-	MigrationStatus  *string       `db:"migration_status"`
-	AvailabilityZone string        `db:"availability_zone"`
-	VolumeTypeID     *uuid.UUID    `db:"volume_type_id"`
-	VolumeType       *string       `db:"volume_type"` // name, joined in; never written
-	Bootable         bool          `db:"bootable"`
-	Multiattach      bool          `db:"multiattach"`
-	ReadOnly         bool          `db:"readonly"`
-	ConsumesQuota    bool          `db:"consumes_quota"`
-	ImageID          *uuid.UUID    `db:"image_id"`    // image whose tree its blocks come from
-	SnapshotID       *uuid.UUID    `db:"snapshot_id"` // what it was made from
-	SourceVolID      *uuid.UUID    `db:"source_volid"`
-	GroupID          *uuid.UUID    `db:"group_id"`
-	EncryptionKeyID  *uuid.UUID    `db:"encryption_key_id"`
-	Metadata         StringMap     `db:"metadata"`
-	AdminMetadata    StringMap     `db:"admin_metadata"` // readonly, attached_mode
-	ImageMetadata    StringMap     `db:"image_metadata"` // volume_image_metadata
-	Home             *string       `db:"home"`           // host that keeps its COW device; null until first attached
-	ThinID           *int64        `db:"thin_id"`        // number in the home's pool
-	SourceThin       *int64        `db:"source_thin"`    // its thin device begins as a copy of this one; nil: empty
-	Materialized     bool          `db:"materialized"`   // the home has reported its thin device
-	Together         *uuid.UUID    `db:"together"`       // copies with the same are made at one moment
-	Error            *string       `db:"error"`          // why status is an error, for users
-	RequestID        string        `db:"request_id"`     // that made it, "" if that is not known
-	CreatedAt        time.Time     `db:"created_at"`
-	UpdatedAt        *time.Time    `db:"updated_at"`
-	LaunchedAt       *time.Time    `db:"launched_at"`
-	PreviousStatus   *VolumeStatus `db:"previous_status"`
-	Attachments      []Attachment  `db:"-"` // filled by show and detail lists
+	ID               uuid.UUID    `db:"id"`
+	ProjectID        string       `db:"project_id"`
+	UserID           string       `db:"user_id"`
+	Name             *string      `db:"name"`
+	Description      *string      `db:"description"`
+	SizeGiB          int          `db:"size_gib"`
+	Status           VolumeStatus `db:"status"`
+	AttachStatus     AttachStatus `db:"attach_status"`
+	MigrationStatus  *string      `db:"migration_status"`
+	AvailabilityZone string       `db:"availability_zone"`
+	VolumeTypeID     *uuid.UUID   `db:"volume_type_id"`
+	VolumeType       *string      `db:"volume_type"` // name, joined in; never written
+	Bootable         bool         `db:"bootable"`
+	Multiattach      bool         `db:"multiattach"`
+	ReadOnly         bool         `db:"readonly"`
+	ConsumesQuota    bool         `db:"consumes_quota"`
+	ImageID          *uuid.UUID   `db:"image_id"`    // image whose tree its blocks come from
+	SnapshotID       *uuid.UUID   `db:"snapshot_id"` // what it was made from
+	SourceVolID      *uuid.UUID   `db:"source_volid"`
+	GroupID          *uuid.UUID   `db:"group_id"`
+	EncryptionKeyID  *uuid.UUID   `db:"encryption_key_id"`
+	Metadata         StringMap    `db:"metadata"`
+	AdminMetadata    StringMap    `db:"admin_metadata"` // readonly, attached_mode
+	ImageMetadata    StringMap    `db:"image_metadata"` // volume_image_metadata
+	Home             *string      `db:"home"`           // host that keeps its COW device; null until first attached
+	// Placed is the host that a volume without a home is shown on: its type is not for every node.
+	// It lives there unless another node that its type is for asks for it first.
+	Placed         *string       `db:"placed"`
+	HostBackend    *string       `db:"host_backend"` // the backend of that node or of the home; never written
+	RetypeTo       *uuid.UUID    `db:"retype_to"`    // type that it gets when it has moved to where that can be had
+	ThinID         *int64        `db:"thin_id"`      // number in the home's pool
+	SourceThin     *int64        `db:"source_thin"`  // its thin device begins as a copy of this one; nil: empty
+	Materialized   bool          `db:"materialized"` // the home has reported its thin device
+	Together       *uuid.UUID    `db:"together"`     // copies with the same are made at one moment
+	Error          *string       `db:"error"`        // why status is an error, for users
+	RequestID      string        `db:"request_id"`   // that made it, "" if that is not known
+	CreatedAt      time.Time     `db:"created_at"`
+	UpdatedAt      *time.Time    `db:"updated_at"`
+	LaunchedAt     *time.Time    `db:"launched_at"`
+	PreviousStatus *VolumeStatus `db:"previous_status"`
+	Attachments    []Attachment  `db:"-"` // filled by show and detail lists
 }
 
 // Bytes is the size that a VM sees.
 func (v *Volume) Bytes() int64 { return int64(v.SizeGiB) << 30 }
 
+// Host is the node that the volume is shown on: its home, or where it is to live; nil if that is
+// not settled.
+func (v *Volume) Host() *string {
+	if v.Home != nil {
+		return v.Home
+	}
+	return v.Placed
+}
+
 // Pristine tells that nothing was ever written to the volume: it has no thin device, so
 // it is what its image is, or zeros.
 func (v *Volume) Pristine() bool { return v.Home == nil || !v.Materialized && v.SourceThin == nil }
+
+// MustBe is ErrConflict unless the volume's status is one of from.
+func (v *Volume) MustBe(from []VolumeStatus) error {
+	if slices.Contains(from, v.Status) {
+		return nil
+	}
+	return fmt.Errorf("%w: volume %s is %s", ErrConflict, v.ID, v.Status)
+}
 
 // Deletable tells whether a user may delete the volume in its status.
 func (v *Volume) Deletable() bool { return slices.Contains(Deletable, v.Status) }

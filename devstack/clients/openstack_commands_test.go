@@ -155,11 +155,11 @@ func commandGroups() []group {
 		{name: "services", version: "3.7", commands: []command{
 			{words: "volume service list -f value -c Binary -c State", out: `up`},
 			{words: "volume service list --long -f value -c Binary -c Host", save: "services"},
-			{words: "volume service set --disable --disable-reason x {host}@vmthunder cinder-volume"},
-			{words: "volume service list --long --host {host}@vmthunder -f value -c Status -c 'Disabled Reason'", out: `disabled.*x`},
-			{words: "volume service set --enable {host}@vmthunder cinder-volume"},
-			{words: "volume host set --disable {host}@vmthunder"},
-			{words: "volume host set --enable {host}@vmthunder"},
+			{words: "volume service set --disable --disable-reason x {host}@slow cinder-volume"},
+			{words: "volume service list --long --host {host}@slow -f value -c Status -c 'Disabled Reason'", out: `disabled.*x`},
+			{words: "volume service set --enable {host}@slow cinder-volume"},
+			{words: "volume host set --disable {host}@slow"},
+			{words: "volume host set --enable {host}@slow"},
 		}},
 		{name: "clusters", version: "3.7", commands: []command{
 			{words: "block storage cluster list"},

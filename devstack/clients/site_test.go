@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmthunder/vmthunder/db/model"
 	"github.com/vmthunder/vmthunder/devstack/cluster"
 	"github.com/vmthunder/vmthunder/devstack/lab"
 )
@@ -19,6 +20,13 @@ import (
 const (
 	origin = "origin"
 	node1  = "node1"
+)
+
+// Backends: that of the origin, which names none, and that of the other node. Volumes of no type are
+// on either.
+const (
+	unnamed = model.BackendName
+	slow    = "slow"
 )
 
 func nodeSpecs() []lab.NodeSpec {
@@ -70,7 +78,10 @@ func start(ctx context.Context) (*site, error) {
 			}
 		}
 	}
-	c, err := cluster.Start(ctx, l, cluster.Options{Origins: []string{origin}, Debug: true, Progress: progress})
+	c, err := cluster.Start(ctx, l, cluster.Options{
+		Origins: []string{origin}, Debug: true, Progress: progress,
+		SetNode: map[string]map[string]string{node1: {"DEFAULT.volume_backend_name": slow}},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,9 @@ const envTempest = "VMT_TEMPEST"
 
 // features of the product that tempest asks about. Whoever adds one switches it on here.
 func features() tempest.Features {
-	return tempest.Features{Snapshot: true, Clone: true, Backup: true, Revert: true, ExtendAttached: true, ManageVolume: true, ManageSnapshot: true}
+	return tempest.Features{
+		Snapshot: true, Clone: true, Backup: true, Revert: true, ExtendAttached: true, ManageVolume: true, ManageSnapshot: true, MultiBackend: true,
+	}
 }
 
 // peerFeatures are those of the real Cinder with its NFS driver, which has no backup
@@ -38,7 +40,7 @@ func TestTempest(t *testing.T) {
 	}
 	s := current(t)
 	s.shareBackups(t)
-	line, results := s.tempest(t, "tempest", tempest.Cloud{Vendor: "VMThunder", Protocol: "iSCSI", Features: features()})
+	line, results := s.tempest(t, "tempest", tempest.Cloud{Vendor: "VMThunder", Protocol: "iSCSI", Backends: []string{unnamed, slow}, Features: features()})
 	line.Client = "tempest 33, volume API"
 	for _, r := range results {
 		why, known := knownFailure(r.Test)

@@ -22,6 +22,7 @@ func (s *site) migrate(t testing.TB, volume, node string) {
 type moving struct {
 	Status    string
 	Migration string `json:"migration_status"`
+	Type      string `json:"volume_type"`
 	Host      string `json:"os-vol-host-attr:host"`
 	Metadata  map[string]string
 }
@@ -36,11 +37,17 @@ func (s *site) moving(t testing.TB, volume string) (m moving, err error) {
 // moved waits until a volume is available on a node.
 func (s *site) moved(t testing.TB, volume, node string, patience time.Duration) {
 	t.Helper()
+	s.movedTo(t, volume, node+"@vmthunder#vmthunder", patience)
+}
+
+// movedTo waits until a volume is available in a pool.
+func (s *site) movedTo(t testing.TB, volume, pool string, patience time.Duration) {
+	t.Helper()
 	var last moving
-	err := cluster.Wait(limit(t, patience+time.Minute), patience, "volume "+volume+" to be on "+node, func() (bool, error) {
+	err := cluster.Wait(limit(t, patience+time.Minute), patience, "volume "+volume+" to be on "+pool, func() (bool, error) {
 		var err error
 		last, err = s.moving(t, volume)
-		return last.Status == "available" && last.Migration == "success" && last.Host == node+"@vmthunder#vmthunder", err
+		return last.Status == "available" && last.Migration == "success" && last.Host == pool, err
 	})
 	if err != nil {
 		t.Fatalf("%v: it is %+v", err, last)

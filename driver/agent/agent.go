@@ -50,6 +50,7 @@ type Config struct {
 	Address          string // IP:PORT that targets listen on and children log in to
 	AvailabilityZone string
 	Rack             string
+	Backend          string // that the pool is of; "": the control plane's name
 	Origin, Compute  bool
 	Version, BootID  string
 	CacheReason      string // why the cache driver was chosen, for operators

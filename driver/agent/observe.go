@@ -23,7 +23,7 @@ func (a *Agent) Observe(ctx context.Context) model.Observed {
 	o := model.Observed{
 		Schema: model.DesiredSchema, Host: a.cfg.Host, Generation: doc.Generation, BootID: a.cfg.BootID,
 		Version: a.cfg.Version, Address: a.cfg.Address, Origin: a.cfg.Origin, Compute: a.cfg.Compute,
-		AvailabilityZone: a.cfg.AvailabilityZone, Rack: a.cfg.Rack, CacheDriver: a.d.Cache.Name(),
+		AvailabilityZone: a.cfg.AvailabilityZone, Rack: a.cfg.Rack, Backend: a.cfg.Backend, CacheDriver: a.d.Cache.Name(),
 		CacheReason: a.cfg.CacheReason, TargetHelper: a.d.Target.Name(),
 		Images: []model.ObservedImage{}, Volumes: []model.ObservedVolume{},
 	}

@@ -202,7 +202,10 @@ func (h Host) removeImage(d model.DesiredImage, a Actual) []Step {
 	steps := h.endExport(driver.ImageIQN(h.Name, d.ID), relay, a)
 	steps = append(steps, h.dropPage(d.ID, a)...)
 	local := h.local(d)
-	if cache, ok := a.Caches[d.ID]; ok && cache != mapper(path) && d.Role == model.RoleRelay {
+	cache, ok := a.Caches[d.ID]
+	// Of a bcache that was being stopped when the agent was, its backing device may be left.
+	half := a.stands(driver.ImageDevice(d.ID, driver.PartBack))
+	if (ok && cache != mapper(path) || half) && d.Role == model.RoleRelay {
 		return append(steps, Step{Op: OpStopCache, ImageID: d.ID, Local: local, Sectors: uint64(d.DeviceBytes) / SectorBytes, Path: mapper(path)})
 	}
 	if a.stands(path) {

@@ -106,11 +106,15 @@ func (k *kernel) do(s Step) error {
 		if !k.actual.live(driver.ImageDevice(s.ImageID, driver.PartPath)) {
 			return fmt.Errorf("cache without path: %w", driver.ErrNotFound)
 		}
+		k.make(driver.ImageDevice(s.ImageID, driver.PartBack), driver.Table{linear(16, 1<<11, mapper(driver.ImageDevice(s.ImageID, driver.PartPath)), 0)})
 		k.actual.Caches[s.ImageID] = "/dev/bcache-" + s.ImageID
 	case OpStopCache:
 		if _, ok := k.actual.Pages[s.ImageID]; ok {
 			return fmt.Errorf("cache under a page layer: %w", driver.ErrBusy)
 		}
+		back := driver.ImageDevice(s.ImageID, driver.PartBack)
+		delete(k.actual.Devices, back)
+		delete(k.tables, back)
 		delete(k.actual.Caches, s.ImageID)
 	case OpMakePage:
 		k.make(s.Name, PageTable([]string{"/dev/loop-" + s.ImageID}, 1<<11))

@@ -155,6 +155,24 @@ func TestAbsentLeavesNothing(t *testing.T) {
 	}
 }
 
+// A bcache that was being stopped when the agent was has no cached device any more, but still its backing
+// device, which holds the path.
+func TestHalfStoppedCacheIsStopped(t *testing.T) {
+	k := newKernel()
+	d := relay(model.Present, "origin")
+	mustSettle(t, k, d)
+	d.State = model.Absent
+	page := driver.ImageDevice(img, driver.PartPage)
+	delete(k.actual.Pages, img)
+	delete(k.actual.Devices, page)
+	delete(k.tables, page)
+	delete(k.actual.Caches, img)
+	mustSettle(t, k, d)
+	if images, _ := k.actual.IDs(); len(images)+len(k.actual.Devices)+len(k.actual.Sessions) != 0 {
+		t.Errorf("left: %v, %v", k.actual.Devices, k.actual.Sessions)
+	}
+}
+
 func TestInactiveKeepsData(t *testing.T) {
 	k := newKernel()
 	mustSettle(t, k, relay(model.Present, "origin"), volume(volA, model.Present, 20))

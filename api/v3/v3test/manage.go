@@ -65,7 +65,7 @@ func (s *Scheduler) UnmanageSnapshot(_ context.Context, id uuid.UUID, from []mod
 
 // Manage implements v3.Scheduler: what is in Pool and free becomes a volume on the thin device that
 // is named.
-func (s *Scheduler) Manage(_ context.Context, v model.Volume, host string, ref model.ManageRef) (model.Volume, error) {
+func (s *Scheduler) Manage(_ context.Context, v model.Volume, _ model.StringMap, host string, ref model.ManageRef) (model.Volume, error) {
 	unlock, err := s.Store.lock()
 	defer unlock()
 	s.called("manage", ref.Text)

@@ -19,7 +19,7 @@ import (
 type Scheduler struct {
 	Store *Store
 	// BusErr is what Healthy returns, the others what the methods of their names return.
-	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr, MigrateErr error
+	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr, MigrateErr, RetypeErr error
 	// Calls lists what was called, for instance "connect <id>".
 	Calls []string
 	// Pool is what every node's pool holds that is not managed.

@@ -211,7 +211,7 @@ func (s *Scheduler) DeleteSnapshot(_ context.Context, id uuid.UUID, from []model
 }
 
 // Copy implements v3.Scheduler: copies are available at once.
-func (s *Scheduler) Copy(_ context.Context, vols []model.Volume) ([]model.Volume, error) {
+func (s *Scheduler) Copy(_ context.Context, vols []model.Volume, _ model.StringMap) ([]model.Volume, error) {
 	unlock, err := s.Store.lock()
 	defer unlock()
 	s.called("copy", len(vols))
@@ -300,21 +300,25 @@ func (s *Scheduler) Reimage(_ context.Context, id uuid.UUID, image model.Image, 
 	return nil
 }
 
-// Retype implements v3.Store.
-func (s *Store) Retype(_ context.Context, id, kind uuid.UUID, multiattach bool, from []model.VolumeStatus) error {
-	unlock, err := s.lock()
+// Retype implements v3.Scheduler: it is done at once, and nothing moves, unless RetypeErr says otherwise.
+func (s *Scheduler) Retype(_ context.Context, id uuid.UUID, to model.VolumeType, move bool, from []model.VolumeStatus, _ model.Task) error {
+	unlock, err := s.Store.lock()
 	defer unlock()
+	s.called("retype", fmt.Sprintf("%s %t", id, move))
 	if err != nil {
 		return err
 	}
-	v, err := s.volume(id)
+	if s.RetypeErr != nil {
+		return s.RetypeErr
+	}
+	v, err := s.Store.volume(id)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(from, v.Status) {
-		return fmt.Errorf("volume %s is %s: %w", id, v.Status, model.ErrConflict)
+	if err := v.MustBe(from); err != nil {
+		return err
 	}
-	v.VolumeTypeID, v.Multiattach = &kind, multiattach
-	s.touch(v)
+	v.VolumeTypeID, v.Multiattach = &to.ID, to.Is("multiattach")
+	s.Store.touch(v)
 	return nil
 }

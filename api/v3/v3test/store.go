@@ -360,7 +360,7 @@ func volumeFields(v *model.Volume) fields {
 		columns: map[string]string{
 			"id": v.ID.String(), "name": text(v.Name), "description": text(v.Description), "status": string(v.Status),
 			"size": fmt.Sprintf("%d", v.SizeGiB), "bootable": fmt.Sprint(v.Bootable), "multiattach": fmt.Sprint(v.Multiattach),
-			"consumes_quota": fmt.Sprint(v.ConsumesQuota), "availability_zone": v.AvailabilityZone, "host": text(v.Home),
+			"consumes_quota": fmt.Sprint(v.ConsumesQuota), "availability_zone": v.AvailabilityZone, "host": text(v.Host()),
 			"user_id": v.UserID, "project_id": v.ProjectID, "migration_status": text(v.MigrationStatus),
 			"attach_status": string(v.AttachStatus), "created_at": stamp(&v.CreatedAt), "updated_at": stamp(v.UpdatedAt),
 			"group_id": textOf(v.GroupID), "volume_type_id": textOf(v.VolumeTypeID),

@@ -83,6 +83,7 @@ type Node struct {
 	Compute          bool            `json:"compute"`
 	AvailabilityZone string          `json:"availability_zone"`
 	Rack             string          `json:"rack"`
+	Backend          string          `json:"backend"` // by which types choose it
 	Enabled          bool            `json:"enabled"`
 	DisabledReason   *string         `json:"disabled_reason"`
 	Frozen           bool            `json:"frozen"`
@@ -99,16 +100,16 @@ type Node struct {
 	CacheDriver      string          `json:"cache_driver"`
 	CacheReason      string          `json:"cache_reason"`
 	TargetHelper     string          `json:"target_helper"`
-	Volumes          int             `json:"volumes"` // whose home it is
+	Volumes          int             `json:"volumes"` // that are shown on it
 	VolumeGiB        int64           `json:"volume_gib"`
 	Problems         json.RawMessage `json:"problems"` // as the agent reported them; null: none
 }
 
 // OperatorNode makes the row of a node.
-func OperatorNode(n *model.Node, volumes int, gib int64) Node {
+func (c Context) OperatorNode(n *model.Node, volumes int, gib int64) Node {
 	out := Node{
 		Host: n.Host, Address: n.Address, Initiator: n.Initiator, Origin: n.Origin, Compute: n.Compute,
-		AvailabilityZone: n.AvailabilityZone, Rack: n.Rack, Enabled: n.Enabled, DisabledReason: n.DisabledReason,
+		AvailabilityZone: n.AvailabilityZone, Rack: n.Rack, Backend: c.Backend.NameOf(n.Backend), Enabled: n.Enabled, DisabledReason: n.DisabledReason,
 		Frozen: n.Frozen, Alive: n.Alive, LastSeen: n.LastSeen, BootID: n.BootID, Version: n.Version, Generation: n.Generation,
 		Applied: n.Applied, PoolState: n.PoolState, PoolTotal: n.PoolTotal, PoolFree: n.PoolFree, ImageFree: n.ImageFree,
 		CacheDriver: n.CacheDriver, CacheReason: n.CacheReason, TargetHelper: n.TargetHelper,

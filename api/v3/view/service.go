@@ -18,7 +18,7 @@ const (
 // Service is one row of GET /os-services.
 type Service struct {
 	Binary         string
-	Host           string // HOST@vmthunder for nodes
+	Host           string // HOST@BACKEND for nodes
 	Zone           string
 	Enabled, Up    bool
 	Frozen         bool
@@ -73,8 +73,8 @@ func (c Context) HostShares(host string, shares []model.Share) Object {
 }
 
 // Pool of a node as /scheduler-stats/get_pools shows it; capacities in GiB.
-func (c Context) Pool(n *model.Node, volumes int, gib int64, b model.Backend, detail bool, now time.Time) Object {
-	o := Object{"name": PoolName(n.Host)}
+func (c Context) Pool(n *model.Node, volumes int, gib int64, detail bool, now time.Time) Object {
+	o := Object{"name": c.Backend.PoolName(n.Host, n.Backend)}
 	if !detail {
 		return o
 	}
@@ -82,7 +82,7 @@ func (c Context) Pool(n *model.Node, volumes int, gib int64, b model.Backend, de
 	if n.LastSeen != nil {
 		seen = *n.LastSeen
 	}
-	caps := b.Capabilities(n)
+	caps := c.Backend.Capabilities(n)
 	maps.Copy(caps, model.Capabilities{
 		"timestamp": Time(seen), "allocated_capacity_gb": gib, "provisioned_capacity_gb": gib, "total_volumes": volumes,
 		"backend_state": either(n.Alive, "up", "down"),
@@ -91,11 +91,11 @@ func (c Context) Pool(n *model.Node, volumes int, gib int64, b model.Backend, de
 	return o
 }
 
-// Capabilities of a host, which clients build forms from.
-func (c Context) Capabilities(host string, b model.Backend) Object {
+// Capabilities of a host, which is n's, from which clients build forms.
+func (c Context) Capabilities(host string, n *model.Node) Object {
 	return Object{
 		"namespace": "OS::Storage::Capabilities::" + host, "vendor_name": "VMThunder",
-		"volume_backend_name": b.Name, "pool_name": nil, "driver_version": b.Version,
+		"volume_backend_name": c.Backend.NameOf(n.Backend), "pool_name": nil, "driver_version": c.Backend.Version,
 		"storage_protocol": model.StorageProtocol, "display_name": nil, "description": nil, "visibility": nil,
 		"replication_targets": []string{},
 		"properties": Object{

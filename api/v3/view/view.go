@@ -8,6 +8,7 @@ import (
 	"github.com/vmthunder/vmthunder/api/keystone"
 	"github.com/vmthunder/vmthunder/api/microversion"
 	"github.com/vmthunder/vmthunder/api/policy"
+	"github.com/vmthunder/vmthunder/db/model"
 )
 
 // Object is a JSON object.
@@ -19,6 +20,7 @@ type Context struct {
 	Project  string // in the URL of the request, "" if there was none
 	Version  microversion.Version
 	Identity keystone.Identity
+	Backend  model.Backend    // whose nodes volumes are shown on
 	Rules    *policy.Enforcer // which fields are shown; nil: Cinder's defaults
 }
 
@@ -76,6 +78,13 @@ func timeOrEmpty(t *time.Time) string {
 		return ""
 	}
 	return Time(*t)
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // orNil is null for nil, else the value.

@@ -8,21 +8,6 @@ import (
 	"github.com/vmthunder/vmthunder/db/model"
 )
 
-func TestNodeOf(t *testing.T) {
-	for name, want := range map[string]string{
-		"n1": "n1", "n1@vmthunder": "n1", "n1@vmthunder#vmthunder": "n1",
-		"n1@lvm": "", "n1@vmthunder#other": "", "n1#vmthunder": "", "@vmthunder": "", "": "",
-	} {
-		node, ok := view.NodeOf(name)
-		if ok != (want != "") || ok && node != want {
-			t.Errorf("%q: %q %v", name, node, ok)
-		}
-	}
-	if p := view.PoolName("n1"); p != "n1@vmthunder#vmthunder" {
-		t.Error(p)
-	}
-}
-
 func TestProgress(t *testing.T) {
 	for want, i := range map[string]*model.Image{
 		"queued": nil, "queued ": {Status: model.ImageQueued, Phase: "x"}, "importing": {Status: model.ImageImporting},

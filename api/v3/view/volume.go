@@ -232,8 +232,8 @@ func (c Context) volumeDetail(v *model.Volume, image *model.Image, x volumeExten
 	}
 	if x.host {
 		o.volumeHost = &volumeHost{}
-		if v.Home != nil {
-			pool := PoolName(*v.Home)
+		if host := v.Host(); host != nil {
+			pool := c.Backend.PoolName(*host, deref(v.HostBackend))
 			o.Host = &pool
 		}
 	}
@@ -318,23 +318,6 @@ func (c Context) attachmentsOf(v *model.Volume, id string) []VolumeAttachment {
 		out = append(out, o)
 	}
 	return out
-}
-
-// backend is the name of our only backend and of its only pool.
-const backend = model.PoolName
-
-// HostName is a node as a host of Cinder: node@vmthunder.
-func HostName(node string) string { return node + "@" + backend }
-
-// PoolName is a node's pool: node@vmthunder#vmthunder.
-func PoolName(node string) string { return HostName(node) + "#" + backend }
-
-// NodeOf is the node of a host or pool name, or of a plain node name; ok is false if the
-// name is one of another backend.
-func NodeOf(name string) (node string, ok bool) {
-	name, pool, hasPool := strings.Cut(name, "#")
-	node, b, hasBackend := strings.Cut(name, "@")
-	return node, node != "" && (!hasBackend || b == backend) && (!hasPool || hasBackend && pool == backend)
 }
 
 func lower(b bool) string { return map[bool]string{true: "true", false: "false"}[b] }

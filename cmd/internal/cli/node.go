@@ -80,6 +80,9 @@ func printNode(w io.Writer, n view.Node) error {
 	if n.Rack != "" {
 		row("rack", "%s", n.Rack)
 	}
+	if n.Backend != "" {
+		row("backend", "%s", n.Backend)
+	}
 	row("address", "%s", n.Address)
 	row("initiator", "%s", n.Initiator)
 	row("version", "%s", n.Version)

@@ -49,6 +49,7 @@ func TestRefused(t *testing.T) {
 		{"[DEFAULT]\nconnection = x\n", "did you mean section [database]?"},
 		{"[nonsense]\na = b\n", "[nonsense] a: no such section"},
 		{"[DEFAULT]\nosapi_volume_listen_port = 70000\n", `"70000" is not a whole number from 1 to 65535`},
+		{"[DEFAULT]\nvolume_backend_name = ssd#1\n", `"ssd#1" must have no @, #, comma, slash or space in it`},
 		{"[node]\ncache_driver = best\n", `"best" is not one of auto, bcache`},
 		{"[node]\norigin = perhaps\n", `"perhaps" is neither true nor false`},
 		{"[scheduler]\nservice_down_time = soon\n", `"soon" is not a number of seconds`},

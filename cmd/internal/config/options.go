@@ -32,6 +32,7 @@ var common = []Option{
 	{Section: "DEFAULT", Name: "control_exchange", Default: "openstack", Help: "Exchange that topics are bound to.", set: text(func(c *Config) *string { return &c.ControlExchange })},
 	{Section: "DEFAULT", Name: "rpc_response_timeout", Default: "60", Help: "Seconds to wait for the answer to a call.", set: seconds(func(c *Config) *time.Duration { return &c.RPCTimeout })},
 	{Section: "DEFAULT", Name: "storage_availability_zone", Default: "nova", Help: "Availability zone of this node; in the control plane that of volumes that name none.", set: text(func(c *Config) *string { return &c.AvailabilityZone })},
+	{Section: "DEFAULT", Name: "volume_backend_name", Help: "Name of the backend that this node's pool is of: HOST@NAME#vmthunder, and what types ask for by extra spec volume_backend_name. In the control plane that of nodes that name none. Default: the control plane's; there vmthunder.", set: backendName(func(c *Config) *string { return &c.BackendName })},
 	{Section: "oslo_messaging_rabbit", Name: "amqp_durable_queues", Default: "false", Help: "Queues survive a restart of the broker. All services of a site must agree.", set: boolean(func(c *Config) *bool { return &c.DurableQueues })},
 	{Section: "oslo_messaging_rabbit", Name: "amqp_auto_delete", Default: "false", Help: "Queues go with their last consumer. All services of a site must agree.", set: boolean(func(c *Config) *bool { return &c.AutoDelete })},
 	{Section: "keystone_authtoken", Name: "auth_url", Help: "Keystone, with its path: http://HOST:5000/v3.", set: scheme(func(c *Config) *string { return &c.Keystone.AuthURL }, "http", "https")},
@@ -73,7 +74,6 @@ var controlPlane = []Option{
 	{Section: "DEFAULT", Name: "default_volume_type", Default: "__DEFAULT__", Help: "Volume type of volumes that name none, where their project has no default of its own. __DEFAULT__ is there from db sync on; any other has to be created.", set: text(func(c *Config) *string { return &c.DefaultType })},
 	{Section: "DEFAULT", Name: "default_group_type", Default: "", Help: "Group type that GET /group_types/default shows, by name; it has to be created. Empty: none.", set: text(func(c *Config) *string { return &c.DefaultGroupType })},
 	{Section: "DEFAULT", Name: "enable_force_upload", Default: "false", Help: "Volumes in use may be uploaded to the image service, with force.", set: boolean(func(c *Config) *bool { return &c.ForceUpload })},
-	{Section: "DEFAULT", Name: "volume_backend_name", Default: "vmthunder", Help: "Name of the backend in the capabilities of pools.", set: text(func(c *Config) *string { return &c.BackendName })},
 	{Section: "DEFAULT", Name: "quota_volumes", Default: "1000", Help: "Default quota of a project, -1: none.", set: number(func(c *Config) *int { return &c.QuotaVolumes }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_gigabytes", Default: "100000", Help: "Default quota of a project in GiB.", set: number(func(c *Config) *int { return &c.QuotaGigabytes }, -1, 1<<30)},
 	{Section: "DEFAULT", Name: "quota_snapshots", Default: "1000", Help: "Default quota of a project.", set: number(func(c *Config) *int { return &c.QuotaSnapshots }, -1, 1<<30)},
@@ -163,6 +163,17 @@ func scheme(f func(*Config) *string, allowed ...string) func(*Config, string) er
 					return fmt.Errorf("is no valid URL (special characters in a password must be percent-encoded)")
 				}
 			}
+		}
+		*f(c) = v
+		return nil
+	}
+}
+
+// backendName is part of HOST@BACKEND#POOL.
+func backendName(f func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if strings.ContainsAny(v, "@#,/ ") {
+			return fmt.Errorf("%q must have no @, #, comma, slash or space in it", v)
 		}
 		*f(c) = v
 		return nil

@@ -42,7 +42,7 @@ func (s *site) volumeIs(id uuid.UUID, want model.VolumeStatus) {
 func (s *site) copyOf(v model.Volume) model.Volume {
 	s.t.Helper()
 	v.ProjectID, v.UserID, v.AvailabilityZone, v.ConsumesQuota = "p", "u", "nova", true
-	made, err := s.svc.Copy(context.Background(), []model.Volume{v})
+	made, err := s.svc.Copy(context.Background(), []model.Volume{v}, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}

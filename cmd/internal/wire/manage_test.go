@@ -39,7 +39,7 @@ func (s *site) volume(id uuid.UUID) model.Volume {
 
 func (s *site) manage(host, ref string) model.Volume {
 	s.t.Helper()
-	v, err := s.svc.Manage(context.Background(), model.Volume{ProjectID: "p", UserID: "u", ConsumesQuota: true, AvailabilityZone: "nova"}, host, model.ParseReference(ref))
+	v, err := s.svc.Manage(context.Background(), model.Volume{ProjectID: "p", UserID: "u", ConsumesQuota: true, AvailabilityZone: "nova"}, nil, host, model.ParseReference(ref))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestUnmanagePristine(t *testing.T) {
 	if again.Status != model.VolumeAvailable || again.Home != nil || again.ImageID == nil || again.SizeGiB != 1 {
 		t.Errorf("%+v", again)
 	}
-	_, err := s.svc.Manage(ctx, model.Volume{ProjectID: "p", UserID: "u"}, "", model.ParseReference("volume-"+v.ID.String()))
+	_, err := s.svc.Manage(ctx, model.Volume{ProjectID: "p", UserID: "u"}, nil, "", model.ParseReference("volume-"+v.ID.String()))
 	if !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("without a host: %v", err)
 	}

@@ -57,7 +57,7 @@ func Node(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	reason += few
 	a := agent.New(agent.Config{
 		Host: c.Host, Address: net.JoinHostPort(c.Node.TargetIP, strconv.Itoa(c.Node.TargetPort)),
-		AvailabilityZone: c.AvailabilityZone, Rack: c.Node.Rack, Origin: c.Node.Origin, Compute: c.Node.Compute,
+		AvailabilityZone: c.AvailabilityZone, Rack: c.Node.Rack, Backend: c.BackendName, Origin: c.Node.Origin, Compute: c.Node.Compute,
 		Version: Version, BootID: bootID(), CacheReason: reason,
 		ReportInterval: c.Node.ReportInterval, WatchInterval: c.Node.WatchInterval,
 		ReadAheadSectors: uint64(c.Node.ReadAheadKiB) * 2, PageLoops: loops,

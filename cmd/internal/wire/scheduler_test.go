@@ -57,6 +57,8 @@ type simAgent struct {
 	ends     map[uint32]int64 // bytes up to which they have data
 	bare     bool             // it does not reach the store of backups
 	noCopies bool             // none can be made
+	backend  string           // that its pool is of
+	used     int64            // bytes of its pool, more than half of it
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
@@ -147,8 +149,8 @@ func (s *site) thins(a *simAgent) {
 func (s *site) observe(a *simAgent) model.Observed {
 	o := model.Observed{
 		Schema: 1, Host: a.host, Generation: a.doc.Generation, BootID: a.boot, Address: a.host + ":3260", Initiator: "iqn.test:" + a.host,
-		Origin: strings.HasPrefix(a.host, "o"), Compute: true, AvailabilityZone: "nova", ImageFreeBytes: 1 << 40, Settled: true, Backups: !a.bare,
-		Pool: model.ObservedPool{UUID: a.pool, State: "rw", TotalBytes: 1 << 40, FreeBytes: 1 << 39},
+		Origin: strings.HasPrefix(a.host, "o"), Compute: true, AvailabilityZone: "nova", Backend: a.backend, ImageFreeBytes: 1 << 40, Settled: true, Backups: !a.bare,
+		Pool: model.ObservedPool{UUID: a.pool, State: "rw", TotalBytes: 1 << 40, FreeBytes: 1<<39 - a.used},
 	}
 	for _, d := range a.doc.Images {
 		i := model.ObservedImage{ID: d.ID, Role: d.Role, State: model.DeviceReady, DeviceBytes: s.image, VirtualBytes: s.image}

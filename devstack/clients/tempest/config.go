@@ -19,7 +19,9 @@ type Cloud struct {
 	Flavor, FlavorAlt string
 	// Backend describes the storage as the pools' capabilities do.
 	Vendor, Protocol string
-	Features         Features
+	// Backends are names of the storage's backends; two at least for Features.MultiBackend.
+	Backends []string
+	Features Features
 	// Set overrides options, "section.name" to value.
 	Set map[string]string
 }
@@ -71,6 +73,9 @@ func (c Cloud) config(dir string) map[string]map[string]string {
 			"consistency_group": is(c.Features.Groups), "manage_volume": is(c.Features.ManageVolume),
 			"manage_snapshot": is(c.Features.ManageSnapshot),
 		},
+	}
+	if len(c.Backends) > 0 {
+		out["volume"]["backend_names"] = strings.Join(c.Backends, ",")
 	}
 	for k, v := range c.Set {
 		section, option, _ := strings.Cut(k, ".")

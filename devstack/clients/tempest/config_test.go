@@ -19,6 +19,13 @@ func TestConfig(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, have)
 		}
 	}
+	if strings.Contains(have, "backend_names") {
+		t.Error("there are backends")
+	}
+	c.Backends = []string{"fast", "slow"}
+	if have := text(c.config("/w")); !strings.Contains(have, "[volume]\nbackend_names = fast,slow\n") {
+		t.Errorf("no backends in\n%s", have)
+	}
 	if strings.Contains(have, "flavor_ref") {
 		t.Error("an empty option stands there")
 	}
