@@ -265,6 +265,12 @@ func TestDiff(t *testing.T) {
 	if got := reconcile.Diff(d, good()); len(got) > 0 {
 		t.Fatalf("nothing is wrong, but %v", got)
 	}
+	lower := good()
+	d.Volumes[0].Hosts[0].Initiator, d.Images[0].Children[0].Initiator = "iqn.X", "iqn.C"
+	if got := reconcile.Diff(d, lower); len(got) > 0 {
+		t.Fatalf("LIO says names in lower case, and %v", got)
+	}
+	d.Volumes[0].Hosts[0].Initiator, d.Images[0].Children[0].Initiator = "iqn.x", "iqn.c"
 	for say, spoil := range map[string]func(o *model.Observed){
 		"node n: has taken generation 4 of 5":                                   func(o *model.Observed) { o.Generation = 4 },
 		"node n: is still working on generation 5":                              func(o *model.Observed) { o.Settled = false },
