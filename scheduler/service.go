@@ -20,6 +20,9 @@ type Nodes interface {
 	// Thins returns the thin devices of the node's pool but those whose numbers are given.
 	// model.ErrUnavailable if the agent can't be reached, or can't look.
 	Thins(ctx context.Context, host string, but []int64) (model.Thins, error)
+	// Look returns what the node sees now, and changes nothing there. model.ErrUnavailable if the agent
+	// can't be reached, model.ErrInvalid if it is of a version that can't be asked.
+	Look(ctx context.Context, host string) (model.Observed, error)
 	Healthy(ctx context.Context) error
 }
 
@@ -39,11 +42,13 @@ type Options struct {
 	ImageIdle time.Duration
 	// AttachTimeout bounds the wait for a device.
 	AttachTimeout time.Duration
-	Backend       model.Backend
-	Now           func() time.Time
-	NewSecret     func() string // CHAP secrets, 16 letters
-	Instances     Instances     // nil: nobody is told
-	Images        Images        // nil: what an upload that failed has left stays
+	// Settle is how long a check-up waits for a node that is at work.
+	Settle    time.Duration
+	Backend   model.Backend
+	Now       func() time.Time
+	NewSecret func() string // CHAP secrets, 16 letters
+	Instances Instances     // nil: nobody is told
+	Images    Images        // nil: what an upload that failed has left stays
 }
 
 func (o *Options) defaults() {
@@ -55,6 +60,7 @@ func (o *Options) defaults() {
 	def(&o.NodeDown, 15*time.Second)
 	def(&o.OriginWait, time.Minute)
 	def(&o.AttachTimeout, 50*time.Second)
+	def(&o.Settle, 10*time.Second)
 	if o.Degree < 1 {
 		o.Degree = 2
 	}

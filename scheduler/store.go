@@ -112,6 +112,17 @@ type Store interface {
 	// Beat records that this replica lives.
 	Beat(ctx context.Context, host, binary string) error
 	AddMessage(ctx context.Context, m model.Message) error
+
+	// Census reads in one snapshot what in the database must agree with itself.
+	Census(ctx context.Context) (model.Census, error)
+	// ReadTree reads in one snapshot an image and all that its tree is judged by.
+	ReadTree(ctx context.Context, image uuid.UUID) (model.Tree, error)
+	// HomesOf are the hosts that a volume, or an image's tree, is on.
+	HomesOf(ctx context.Context, volume, image *uuid.UUID) ([]string, error)
+	// RecountUsage makes a project's usage what its rows sum up to; RaiseThinNumbers a node's next thin
+	// number one that no row has.
+	RecountUsage(ctx context.Context, project string) (int, error)
+	RaiseThinNumbers(ctx context.Context, host string) error
 	// AttachOptions are what a volume's type says of its attachments.
 	AttachOptions(ctx context.Context, volumeType uuid.UUID) (model.AttachOptions, error)
 }
@@ -193,6 +204,10 @@ type Tx interface {
 	// Unhome takes its home from a volume that nothing was ever written to.
 	Unhome(v model.Volume) error
 	SetMigrationStatus(id uuid.UUID, status string) error
+	// RecountTree writes depths and counts of children as they follow from the parents.
+	RecountTree(image uuid.UUID) (int, error)
+	// PassingOf reads what is done to a volume, snapshot or backup.
+	PassingOf(kind model.FindingKind, id uuid.UUID) (model.Passing, error)
 	// AddTask inserts a task of a volume that is locked; one with SourceThin, or that fills a thin
 	// device, gets a thin number.
 	AddTask(k model.Task) (model.Task, error)

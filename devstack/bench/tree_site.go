@@ -258,6 +258,10 @@ func (a *treeAgents) Thins(context.Context, string, []int64) (model.Thins, error
 	return model.Thins{}, model.ErrUnavailable
 }
 
+func (a *treeAgents) Look(context.Context, string) (model.Observed, error) {
+	return model.Observed{}, model.ErrUnavailable
+}
+
 func (a *treeAgents) Nudge(_ context.Context, host string, _ model.Desired) error {
 	a.tell(host)
 	return nil

@@ -20,6 +20,7 @@ import (
 const (
 	methodApply  = "apply"  // to a node: document, wait -> observed
 	methodThins  = "thins"  // to a node: numbers to leave out -> thin devices
+	methodLook   = "look"   // to a node -> observed
 	methodReport = "report" // to the control plane: observed -> document or null
 	rpcVersion   = "1.0"
 )
@@ -82,6 +83,8 @@ type thinsArgs struct {
 	But []int64 `json:"but"`
 }
 
+type lookArgs struct{}
+
 type reportArgs struct {
 	Observed model.Observed `json:"observed"`
 }
@@ -132,6 +135,18 @@ func (n nodes) Thins(ctx context.Context, host string, but []int64) (model.Thins
 	return out, nil
 }
 
+func (n nodes) Look(ctx context.Context, host string) (model.Observed, error) {
+	var o model.Observed
+	err := n.b.Client.Call(ctx, rpc.Target{Topic: rpc.TopicNode, Server: host, Version: rpcVersion}, methodLook, lookArgs{}, &o)
+	if errors.Is(err, rpc.ErrNoSuchMethod) {
+		err = fmt.Errorf("%w: its agent is of an older version: %w", model.ErrInvalid, err)
+	}
+	if err != nil {
+		return o, fmt.Errorf("node %s: %w", host, unavailable(err))
+	}
+	return o, nil
+}
+
 func (n nodes) Healthy(context.Context) error { return unavailable(n.b.Client.Healthy()) }
 
 // control is agent.Control over the bus.
@@ -166,8 +181,14 @@ func serveNode(ctx context.Context, b *Bus, host string, a *agent.Agent) error {
 			o, err := a.Apply(ctx, args.Document, args.Wait)
 			return &o, err
 		}),
+		methodLook: lookMethod(a.Observe),
 		methodThins: rpc.Handle(func(ctx context.Context, _ rpc.Context, args thinsArgs) (model.Thins, error) {
 			return a.Thins(ctx, args.But)
 		}),
 	})
+}
+
+// lookMethod answers with what is seen, which counts for no report.
+func lookMethod(observe func(context.Context) model.Observed) rpc.Method {
+	return rpc.Handle(func(ctx context.Context, _ rpc.Context, _ lookArgs) (model.Observed, error) { return observe(ctx), nil })
 }

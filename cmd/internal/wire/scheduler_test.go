@@ -30,6 +30,7 @@ func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 type site struct {
 	t     *testing.T
 	store *db.Store
+	url   string // of the database
 	svc   *scheduler.Service
 
 	mu     sync.Mutex
@@ -59,12 +60,22 @@ type simAgent struct {
 	noCopies bool             // none can be made
 	backend  string           // that its pool is of
 	used     int64            // bytes of its pool, more than half of it
+	mute     bool             // it reports, but can't be asked
+	old      bool             // its agent is of a version that can't be
+	// spoil changes what it answers when it is asked what stands.
+	spoil func(o *model.Observed)
 }
 
 func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
 	t.Helper()
 	t.Parallel()
-	s := &site{t: t, store: dbtest.New(t), agents: map[string]*simAgent{}, image: 64 << 20}
+	url := dbtest.Database(t)
+	store, err := db.Open(context.Background(), url, db.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	s := &site{t: t, store: store, url: url, agents: map[string]*simAgent{}, image: 64 << 20}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	opt.Host, opt.Binary, opt.Now, opt.NewSecret = "c1", Binary, time.Now, newSecret
@@ -99,6 +110,23 @@ func (s *site) Thins(_ context.Context, host string, but []int64) (model.Thins, 
 		}
 	}
 	return out, nil
+}
+
+func (s *site) Look(_ context.Context, host string) (model.Observed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.agents[host]
+	switch {
+	case a == nil || a.down || a.mute:
+		return model.Observed{}, fmt.Errorf("node %s: %w", host, model.ErrUnavailable)
+	case a.old:
+		return model.Observed{}, fmt.Errorf("node %s: %w", host, model.ErrInvalid)
+	}
+	o := s.observe(a)
+	if a.spoil != nil {
+		a.spoil(&o)
+	}
+	return o, nil
 }
 
 func (s *site) Nudge(ctx context.Context, host string, doc model.Desired) error {
@@ -167,10 +195,12 @@ func (s *site) observe(a *simAgent) model.Observed {
 		if d.Parent != nil {
 			i.Parent = d.Parent.Host
 		}
+		i.Exported, i.CacheMade = len(d.Children) > 0, d.CacheMade
 		o.Images = append(o.Images, i)
 	}
 	for _, d := range a.doc.Volumes {
 		v := model.ObservedVolume{ID: d.ID, State: model.DeviceReady, Device: "/dev/mapper/" + d.ID, ThinID: d.ThinID, Materialized: true, LUN: 1, Bytes: d.Bytes}
+		v.Exported = len(d.Hosts) > 0
 		for _, h := range d.Hosts {
 			v.Hosts = append(v.Hosts, h.Initiator)
 		}
