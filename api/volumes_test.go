@@ -56,6 +56,8 @@ func TestAdministratorsOnly(t *testing.T) {
 		{"GET", "/qos-specs", "", "volume_extension:qos_specs_manage:get_all"},
 		{"GET", "/vmthunder/images", "", "vmthunder:images"},
 		{"GET", "/vmthunder/nodes", "", "vmthunder:nodes"},
+		{"GET", "/vmthunder/doctor", "", "vmthunder:doctor"},
+		{"POST", "/vmthunder/doctor", "{}", "vmthunder:doctor"},
 		{"POST", "/vmthunder/nodes/n1/forget-pool", "", "vmthunder:forget_pool"},
 		{"GET", "/os-quota-sets/" + projectB, "", "volume_extension:quotas:show"},
 	} {

@@ -19,6 +19,9 @@
 //     A client that goes away before the answer may have all of them or none.
 //   - GET /vmthunder/images, /vmthunder/images/{id}/tree, /vmthunder/nodes for operators;
 //     bodies in package view, file operator.go.
+//   - GET /vmthunder/doctor for operators: what is wrong on the nodes and in the database, in
+//     ?node=, ?image= or ?volume= only; it may take some seconds for each node that is at work. POST
+//     mends what is safe, and answers with what was done and what is left. Body: view, doctor.go.
 //   - POST /vmthunder/images/{id}/warm and /release {"nodes": ["host", …]}, for operators:
 //     gives nodes a place in the image's tree before any volume needs it there, and keeps
 //     it; release gives up what keeps it. No bytes are sent ahead. 200 with the tree. An

@@ -25,6 +25,8 @@ func (a *API) operatorRoutes() []route {
 		{method: "POST", path: "/vmthunder/images/{id}/release", h: a.operatorRelease},
 		{method: "GET", path: "/vmthunder/nodes", h: a.operatorNodes},
 		{method: "POST", path: "/vmthunder/nodes/{host}/forget-pool", h: a.operatorForgetPool},
+		{method: "GET", path: "/vmthunder/doctor", h: a.operatorDoctor},
+		{method: "POST", path: "/vmthunder/doctor", h: a.operatorRepair},
 	}
 }
 

@@ -143,6 +143,9 @@ type Scheduler interface {
 	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
 	// Unwarm lets hosts go again, as soon as no volume there needs the image.
 	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
+	// Doctor looks for what is wrong on the nodes and in the database, and mends what is safe if c says
+	// so. ErrInvalid and ErrNotFound: c names what can't be, or what is not there.
+	Doctor(ctx context.Context, c model.Checkup) (model.Diagnosis, error)
 	// Manageable lists what a node's pool holds that is a volume, or a snapshot, or could become one.
 	Manageable(ctx context.Context, host string, kind model.Kind) ([]model.Manageable, error)
 	// Manage makes a volume of what the reference names in a node's pool; in status error_managing if

@@ -19,7 +19,9 @@ import (
 type Scheduler struct {
 	Store *Store
 	// BusErr is what Healthy returns, the others what the methods of their names return.
-	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr, MigrateErr, RetypeErr error
+	BusErr, CreateErr, ConnectErr, DisconnectErr, WarmErr, MigrateErr, RetypeErr, DoctorErr error
+	// Diagnosis is what Doctor finds.
+	Diagnosis model.Diagnosis
 	// Calls lists what was called, for instance "connect <id>".
 	Calls []string
 	// Pool is what every node's pool holds that is not managed.
@@ -129,6 +131,29 @@ func (s *Scheduler) Warm(_ context.Context, image model.Image, hosts []string) (
 		})
 	}
 	return model.ImageActive, nil
+}
+
+// Doctor implements v3.Scheduler: it finds Diagnosis, and mends all that can be.
+func (s *Scheduler) Doctor(_ context.Context, c model.Checkup) (model.Diagnosis, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called("doctor", c)
+	if err != nil {
+		return model.Diagnosis{}, err
+	}
+	d := s.Diagnosis
+	if !c.Repair {
+		return d, s.DoctorErr
+	}
+	d.Findings = nil
+	for _, f := range s.Diagnosis.Findings {
+		if f.Repair == "" {
+			d.Findings = append(d.Findings, f)
+			continue
+		}
+		d.Mended = append(d.Mended, model.Mended{Repair: f.Repair, Of: string(f.Kind) + " " + f.ID, Text: "done"})
+	}
+	return d, s.DoctorErr
 }
 
 // Unwarm implements v3.Scheduler: the hosts are not pinned any more.

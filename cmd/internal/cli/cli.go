@@ -30,6 +30,21 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// statusError has an exit status of its own; one without an error has said what it has to say.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e statusError) Unwrap() error { return e.err }
+
+func (e statusError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
 // execute runs a root command and turns its error into an exit status.
 func execute(root *cobra.Command, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -45,7 +60,14 @@ func execute(root *cobra.Command, args []string) int {
 	if err == nil {
 		return exitOK
 	}
+	own := statusError{}
+	if errors.As(err, &own) && own.err == nil {
+		return own.status
+	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
+	if own.status != 0 {
+		return own.status
+	}
 	if errors.As(err, new(usageError)) || errors.As(err, new(wire.ConfigError)) {
 		return exitUsage
 	}

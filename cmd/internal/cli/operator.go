@@ -73,7 +73,7 @@ func Operator(args []string) int {
 	image.AddCommand(listCommand("list", "List images and the progress of their imports", printImages), warmCommand(), releaseCommand())
 	volume := &cobra.Command{Use: "volume", Short: "Volumes"}
 	volume.AddCommand(whereCommand())
-	root.AddCommand(db, conf, rules, node, image, volume, treeCommand(), catalogCommand(load))
+	root.AddCommand(db, conf, rules, node, image, volume, treeCommand(), doctorCommand(), catalogCommand(load))
 	return execute(root, args)
 }
 
