@@ -208,7 +208,7 @@ func looked(d view.Diagnosis) string {
 	case l.OldestSeen == nil:
 		s += fmt.Sprintf("; %s has never reported", l.OldestNode)
 	default:
-		s += fmt.Sprintf("; the oldest report is of %s ago, from %s", d.At.Sub(*l.OldestSeen).Round(time.Second), l.OldestNode)
+		s += fmt.Sprintf("; the oldest report is of %s ago, from %s", max(0, d.At.Sub(*l.OldestSeen)).Round(time.Second), l.OldestNode)
 	}
 	if len(l.Cut) > 0 {
 		s += "; too long to be looked at as a whole: " + strings.Join(l.Cut, ", ")

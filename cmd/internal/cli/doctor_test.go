@@ -27,12 +27,14 @@ func TestPrintDiagnosis(t *testing.T) {
 	mended := diagnosis()
 	mended.Findings = ill.Findings[2:]
 	mended.Mended = []view.Mended{{Repair: "document", Of: "node n1", Text: "was given a new document"}, {Repair: "tree", Of: "image i1", Error: "the database is away"}}
+	later := well.At.Add(time.Second) // it reported while others were looked at
+	well.Looked.OldestSeen = &later
 	mended.Looked.OldestSeen, mended.Looked.Cut = nil, []string{"jobs"}
 	for name, c := range map[string]struct {
 		d    view.Diagnosis
 		want string
 	}{
-		"well": {well, "nothing found: 3 nodes, of which 2 answered; 1 image, 12 volumes, 4 snapshots; the oldest report is of 4s ago, from n2\n"},
+		"well": {well, "nothing found: 3 nodes, of which 2 answered; 1 image, 12 volumes, 4 snapshots; the oldest report is of 0s ago, from n2\n"},
 		"ill": {ill, `SEVERITY  WHAT       NODE  REPAIR   FINDING
 error     node       n2    by hand  it has been silent for 3 min; it holds 2 volumes
                                     → start the host
