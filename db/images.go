@@ -172,7 +172,7 @@ func (s *Store) FailImport(ctx context.Context, image uuid.UUID, event model.Eve
 		}
 		_, err = t.move(change{
 			of: memberState, where: "image_id = ? AND role = 'root'", args: []any{image},
-			from: words(model.MemberJoining, model.MemberActive), to: string(model.MemberLeaving),
+			from: words(model.MemberJoining, model.MemberImporting, model.MemberActive), to: string(model.MemberLeaving),
 			set: "reason = ?", setArgs: []any{"the import failed"},
 		})
 		if err != nil {

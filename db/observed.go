@@ -57,7 +57,7 @@ type storedSnapshot struct {
 // SaveObserved records a report and tells what changed that somebody has to act upon.
 //
 // It writes the node's row (made on first sight; alive, last_seen), its members' counters
-// and states, its volumes' materialized flags, the progress of imports. PathLost, PathBack,
+// and states, its volumes' materialized flags, the progress of imports. PathLost, PathBack, Rooted,
 // NodeNew, NodeBack and PoolLost are told once, at the change; Imported, ImportFailed,
 // Drained, Left, Deleted, Unmanaged, SnapshotsDeleted, TasksEnded and TasksGone with each report until somebody has acted.
 //
@@ -281,6 +281,10 @@ func (r *report) saveMembers() error {
 			if m.Children == 0 && len(o.Children) == 0 {
 				r.changes.Drained = append(r.changes.Drained, m.ImageID)
 			}
+		case model.MemberImporting:
+			if o.State == model.DeviceReady && o.DeviceBytes > 0 {
+				to[model.MemberActive] = append(to[model.MemberActive], m.ImageID)
+			}
 		case model.MemberJoining, model.MemberActive, model.MemberPathLost:
 			switch {
 			case o.State == model.DeviceReady && m.State != model.MemberActive:
@@ -315,11 +319,15 @@ func (r *report) moveMembers(to map[model.MemberState][]uuid.UUID) error {
 	for _, m := range r.members {
 		before[m.ImageID] = m.State
 	}
+	var err error
+	if to[model.MemberActive], err = r.alike(to[model.MemberActive], before); err != nil {
+		return err
+	}
 	for _, c := range []struct {
 		state model.MemberState
 		from  []string
 	}{
-		{model.MemberActive, words(model.MemberJoining, model.MemberPathLost)},
+		{model.MemberActive, words(model.MemberJoining, model.MemberImporting, model.MemberPathLost)},
 		{model.MemberPathLost, words(model.MemberJoining, model.MemberActive)},
 	} {
 		if len(to[c.state]) == 0 {
@@ -343,10 +351,36 @@ func (r *report) moveMembers(to map[model.MemberState][]uuid.UUID) error {
 				r.changes.PathLost = append(r.changes.PathLost, id)
 			case before[id] == model.MemberPathLost:
 				r.changes.PathBack = append(r.changes.PathBack, id)
+			case before[id] == model.MemberImporting:
+				r.changes.Rooted = append(r.changes.Rooted, id)
 			}
 		}
 	}
 	return nil
+}
+
+// alike leaves out images that the node has imported beside another root in another size: what it
+// would serve would be another device.
+func (r *report) alike(to []uuid.UUID, before map[uuid.UUID]model.MemberState) ([]uuid.UUID, error) {
+	var imported []uuid.UUID
+	for _, id := range to {
+		if before[id] == model.MemberImporting {
+			imported = append(imported, id)
+		}
+	}
+	if len(imported) == 0 {
+		return to, nil
+	}
+	var images []model.Image
+	if err := r.list(&images, "SELECT "+imageColumns+" FROM images i WHERE i.id = ANY($1::uuid[])", ids(imported)); err != nil {
+		return nil, err
+	}
+	for _, i := range images {
+		if o := r.images[i.ID.String()]; o.DeviceBytes != i.DeviceBytes {
+			to = slices.DeleteFunc(to, func(id uuid.UUID) bool { return id == i.ID })
+		}
+	}
+	return to, nil
 }
 
 // saveNode writes the node's own row, last: others that want its lock wait least.

@@ -115,7 +115,7 @@ func (s *Service) importImage(ctx context.Context, id uuid.UUID, job model.Job) 
 				return errAgain // somebody is at it
 			}
 		}
-		node, why := chooseOrigin(image, nodes)
+		node, why := chooseOrigin(image, nodes, nil)
 		if why != "" {
 			if s.opt.Now().Sub(job.CreatedAt) > s.opt.OriginWait {
 				return fmt.Errorf("%w: %s", errNoOrigin, why)
@@ -157,10 +157,10 @@ func (s *Service) importImage(ctx context.Context, id uuid.UUID, job model.Job) 
 
 var errNoOrigin = errors.New("no origin can import the image")
 
-// chooseOrigin takes the origin with the most room, or says why there is none.
-func chooseOrigin(image model.Image, nodes []model.Node) (model.Node, string) {
+// chooseOrigin takes the origin with the most room, but none of those, or says why there is none.
+func chooseOrigin(image model.Image, nodes []model.Node, but map[string]bool) (model.Node, string) {
 	need := max(image.SizeBytes, image.VirtualBytes)
-	origins := slices.DeleteFunc(slices.Clone(nodes), func(n model.Node) bool { return !n.Origin })
+	origins := slices.DeleteFunc(slices.Clone(nodes), func(n model.Node) bool { return !n.Origin || but[n.Host] })
 	alive := slices.DeleteFunc(slices.Clone(origins), func(n model.Node) bool { return !n.Alive || !n.Enabled })
 	room := slices.DeleteFunc(slices.Clone(alive), func(n model.Node) bool { return n.ImageFree < need })
 	switch {

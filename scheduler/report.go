@@ -67,11 +67,16 @@ func (s *Service) act(ctx context.Context, o model.Observed, c Changes) error {
 		log.WithField("image", id.String()).WithField("bytes", i.DeviceBytes).Info("import done")
 		try(s.store.FinishImport(ctx, id, i.VirtualBytes, i.DeviceBytes))
 		try(s.tellMembers(ctx, id))
+		try(s.addRoot(ctx, id))
 	}
 	for id, why := range c.ImportFailed {
 		log.WithField("image", id.String()).WithField("reason", why).Warn("import failed")
 		try(s.store.FailImport(ctx, id, importEvent(why), why))
 		try(s.tellMembers(ctx, id))
+	}
+	for _, id := range c.Rooted {
+		log.WithField("image", id.String()).Info("the image has another root")
+		try(s.replan(ctx, id, "another root", tree.Rebalance)) // those below the other have a fallback now
 	}
 	for _, id := range c.PathLost {
 		bad := o.Image(id.String())
@@ -136,8 +141,6 @@ func (s *Service) pathLost(ctx context.Context, image uuid.UUID, host string, se
 const (
 	watchLease = 10 * time.Second
 	watchEvery = 2 * time.Second
-	// rebalanceEvery is how long a tree may be out of shape after a failure.
-	rebalanceEvery = 30 * time.Second
 )
 
 // watchLoop beats for this replica and, on the one that leads, finds dead nodes.
@@ -179,7 +182,7 @@ func (s *Service) watch(ctx context.Context) error {
 	if err := s.watchTasks(ctx); err != nil {
 		return err
 	}
-	if now := s.opt.Now(); now.Sub(s.rebalanced) >= rebalanceEvery {
+	if now := s.opt.Now(); now.Sub(s.rebalanced) >= s.opt.Rebalance {
 		s.rebalanced = now
 		return s.rebalance(ctx)
 	}
@@ -187,7 +190,7 @@ func (s *Service) watch(ctx context.Context) error {
 }
 
 // rebalance ends what a failure has left in the trees: members that have a child too many
-// or stand too deep. Nobody else moves.
+// or stand too deep, and images with fewer roots than they should have. Nobody else moves.
 func (s *Service) rebalance(ctx context.Context) error {
 	images, err := s.store.Images(ctx)
 	if err != nil {
@@ -196,7 +199,7 @@ func (s *Service) rebalance(ctx context.Context) error {
 	var errs []error
 	for _, i := range images {
 		if i.Status == model.ImageActive {
-			errs = append(errs, s.replan(ctx, i.ID, "rebalance", tree.Rebalance))
+			errs = append(errs, s.replan(ctx, i.ID, "rebalance", tree.Rebalance), s.addRoot(ctx, i.ID))
 		}
 	}
 	return errors.Join(errs...)

@@ -38,6 +38,12 @@ type Options struct {
 	NodeDown time.Duration
 	// OriginWait: an image that finds no origin for so long fails.
 	OriginWait time.Duration
+	// Roots is how many origins hold an image that is in use, where there are so many.
+	Roots int
+	// RootWait: an origin that has been silent for so long is counted on no more.
+	RootWait time.Duration
+	// Rebalance is how long a tree may be out of shape after a failure.
+	Rebalance time.Duration
 	// ImageIdle: an image that no volume uses is kept for so long, cached and ready.
 	ImageIdle time.Duration
 	// AttachTimeout bounds the wait for a device.
@@ -59,10 +65,15 @@ func (o *Options) defaults() {
 	}
 	def(&o.NodeDown, 15*time.Second)
 	def(&o.OriginWait, time.Minute)
+	def(&o.RootWait, 10*time.Minute)
+	def(&o.Rebalance, 30*time.Second)
 	def(&o.AttachTimeout, 50*time.Second)
 	def(&o.Settle, 10*time.Second)
 	if o.Degree < 1 {
 		o.Degree = 2
+	}
+	if o.Roots < 1 {
+		o.Roots = 2
 	}
 	if o.MaxImageBytes <= 0 {
 		o.MaxImageBytes = 1 << 40

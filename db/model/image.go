@@ -60,11 +60,12 @@ type MemberState string
 // States of a member. A draining member serves until its last child has its new
 // parent, then leaves; a leaving one takes its stack down, then its row goes.
 const (
-	MemberJoining  MemberState = "joining"
-	MemberActive   MemberState = "active"
-	MemberPathLost MemberState = "path-lost" // its way to the parent is cut
-	MemberDraining MemberState = "draining"
-	MemberLeaving  MemberState = "leaving"
+	MemberJoining   MemberState = "joining"
+	MemberImporting MemberState = "importing" // a root that fetches the image while another serves it
+	MemberActive    MemberState = "active"
+	MemberPathLost  MemberState = "path-lost" // its way to the parent is cut
+	MemberDraining  MemberState = "draining"
+	MemberLeaving   MemberState = "leaving"
 )
 
 // Member is one row of table tree_members: a node in an image's tree.

@@ -38,6 +38,7 @@ type Changes struct {
 	ImportFailed  map[uuid.UUID]string
 	PathLost      []uuid.UUID // images whose way to the parent is cut
 	PathBack      []uuid.UUID
+	Rooted        []uuid.UUID // images that the node has imported beside another root
 	Drained       []uuid.UUID // images whose children here have all gone
 	Left          []uuid.UUID // leaving members whose stack is gone
 	Deleted       []uuid.UUID // volumes in deleting whose data is gone

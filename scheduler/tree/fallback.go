@@ -1,6 +1,10 @@
 package tree
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
 
 // Fallbacks proposes a fallback for every member whose own is missing or no longer
 // good: gone, dead, leaving, its parent, or in a place where children that switch on
@@ -72,13 +76,14 @@ func (w *work) goodFallback(i int32) bool {
 		return false
 	}
 	fe := &w.es[f]
-	if !fe.alive || !fe.attached || goes(fe.state) || f == e.parent {
+	if !fe.alive || !fe.attached || goes(fe.state) || fe.state == model.MemberImporting || f == e.parent {
 		return false
 	}
 	if fe.depth != e.depth {
 		return fe.depth < e.depth
 	}
-	return f < i && (fe.parent != e.parent || e.depth == 1)
+	// Who reads from the same root is better than nobody, but not than another root.
+	return f < i && (fe.parent != e.parent || e.depth == 1 && !w.otherRoot(e.parent))
 }
 
 // tooDeep tells whether i's fallback is no longer above it: either may hang below somebody who

@@ -1,6 +1,10 @@
 package tree
 
-import "github.com/vmthunder/vmthunder/db/model"
+import (
+	"slices"
+
+	"github.com/vmthunder/vmthunder/db/model"
+)
 
 // Leave takes members out that nothing needs any more. Without children they are
 // leaving at once; with, the children get other parents in this plan and the member
@@ -55,12 +59,7 @@ func (w *work) leave(i int32) {
 
 // otherRoot tells whether a living root but i stays.
 func (w *work) otherRoot(i int32) bool {
-	for k := range w.es {
-		if e := &w.es[k]; e.root && int32(k) != i && e.accept {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(w.roots, func(k int32) bool { return k != i && w.es[k].accept })
 }
 
 // Drained lets draining members leave that have no children any more. To be called

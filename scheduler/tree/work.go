@@ -49,6 +49,7 @@ func (e *entry) deadLeaf() bool {
 type work struct {
 	degree   int
 	es       []entry // by host name
+	roots    []int32
 	at       map[string]int32
 	pools    [classes]pool
 	filled   bool
@@ -129,6 +130,9 @@ func (w *work) link(partial bool) {
 	for i := range w.es {
 		e := &w.es[i]
 		e.accept = e.alive && (e.state == model.MemberJoining || e.state == model.MemberActive)
+		if e.root {
+			w.roots = append(w.roots, int32(i))
+		}
 		if e.parent >= 0 && e.deadLeaf() {
 			w.es[e.parent].deadLeaves++
 		}

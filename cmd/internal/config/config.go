@@ -59,6 +59,8 @@ type Config struct {
 	TreeDegree         int
 	NodeDown           time.Duration
 	OriginWait         time.Duration
+	ImageRoots         int
+	RootWait           time.Duration
 	ImageIdle          time.Duration
 	AttachTimeout      time.Duration
 	MaxImageGiB        int

@@ -103,6 +103,8 @@ var scheduling = []Option{
 	{Section: "scheduler", Name: "tree_degree", Default: "2", Help: "Most children of a node in an image's tree: 1 is a chain, 2 binary.", set: number(func(c *Config) *int { return &c.TreeDegree }, 1, 1000)},
 	{Section: "scheduler", Name: "service_down_time", Default: "15", Help: "Seconds of silence after which a node counts as dead.", set: seconds(func(c *Config) *time.Duration { return &c.NodeDown })},
 	{Section: "scheduler", Name: "origin_wait", Default: "60", Help: "Seconds that a new image waits for an origin to be alive before its volumes fail.", set: seconds(func(c *Config) *time.Duration { return &c.OriginWait })},
+	{Section: "scheduler", Name: "image_roots", Default: "2", Help: "Origins that hold an image, if there are so many: while one of them is alive, nobody who reads the image waits for another.", set: number(func(c *Config) *int { return &c.ImageRoots }, 1, 100)},
+	{Section: "scheduler", Name: "root_wait", Default: "600", Help: "Seconds of silence after which another origin gets the images of one.", set: seconds(func(c *Config) *time.Duration { return &c.RootWait })},
 	{Section: "scheduler", Name: "image_idle_time", Default: "3600", Help: "Seconds that an image is kept ready after its last volume has gone.", set: seconds(func(c *Config) *time.Duration { return &c.ImageIdle })},
 	{Section: "scheduler", Name: "attach_timeout", Default: "50", Help: "Seconds that an attachment may take. Below Nova's [cinder] timeout.", set: seconds(func(c *Config) *time.Duration { return &c.AttachTimeout })},
 	{Section: "scheduler", Name: "max_image_size_gb", Default: "1024", Help: "Largest virtual size of an image in GiB.", set: number(func(c *Config) *int { return &c.MaxImageGiB }, 1, 1<<20)},

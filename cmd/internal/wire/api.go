@@ -96,7 +96,7 @@ func API(ctx context.Context, c *config.Config, log *logrus.Entry) error {
 	}
 	options := scheduler.Options{
 		Host: c.Host, Binary: Binary, Degree: c.TreeDegree, MaxImageBytes: int64(c.MaxImageGiB) << 30,
-		NodeDown: c.NodeDown, OriginWait: c.OriginWait, ImageIdle: c.ImageIdle, AttachTimeout: c.AttachTimeout,
+		NodeDown: c.NodeDown, OriginWait: c.OriginWait, Roots: c.ImageRoots, RootWait: c.RootWait, ImageIdle: c.ImageIdle, AttachTimeout: c.AttachTimeout,
 		Backend: backend(c), Now: time.Now, NewSecret: newSecret,
 	}
 	if compute != nil {

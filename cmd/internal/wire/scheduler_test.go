@@ -37,6 +37,8 @@ type site struct {
 	agents map[string]*simAgent
 	image  int64 // virtual size of every image
 	broken string
+	slow   string // a root that has not imported anything yet
+	other  string // a root whose image has another size
 
 	taskState model.TaskState // how tasks are
 	taskError string
@@ -84,14 +86,23 @@ func newSite(t *testing.T, opt scheduler.Options, hosts ...string) *site {
 	}
 	s.svc = scheduler.New(SchedulerStore(s.store), s, opt, logrus.NewEntry(log))
 	for _, h := range hosts {
-		s.agents[h] = &simAgent{host: h, boot: "b1", pool: "pool-" + h, thin: map[uint32]bool{}, ends: map[uint32]int64{}, busy: map[string]bool{}, lost: map[string]bool{}}
-		s.report(h)
+		s.add(h)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { _ = s.svc.Run(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return s
+}
+
+// add a node, which reports.
+func (s *site) add(host string) {
+	s.mu.Lock()
+	s.agents[host] = &simAgent{
+		host: host, boot: "b1", pool: "pool-" + host, thin: map[uint32]bool{}, ends: map[uint32]int64{}, busy: map[string]bool{}, lost: map[string]bool{},
+	}
+	s.mu.Unlock()
+	s.report(host)
 }
 
 func (s *site) Healthy(context.Context) error { return nil }
@@ -185,6 +196,10 @@ func (s *site) observe(a *simAgent) model.Observed {
 		switch {
 		case d.State == model.Absent:
 			i.State = model.DeviceAbsent
+		case d.Role == model.RoleRoot && s.slow == a.host:
+			i.State, i.DeviceBytes, i.VirtualBytes = model.DeviceImporting, 0, 0
+		case d.Role == model.RoleRoot && s.other == a.host:
+			i.DeviceBytes += 512
 		case d.Role == model.RoleRoot && s.broken != "":
 			i.State, i.Error = model.DeviceError, s.broken
 		case d.Role == model.RoleRelay && (d.DeviceBytes == 0 || d.Parent == nil):
@@ -248,10 +263,10 @@ func (s *site) report(host string) {
 // until has all agents report until something is so.
 func (s *site) until(what string, done func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !done() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("waited 20 s for %s", what)
+			s.t.Fatalf("waited a minute for %s", what)
 		}
 		for h := range s.agents {
 			s.report(h)
@@ -534,7 +549,7 @@ func TestImageLargerThanVolume(t *testing.T) {
 
 // Two replicas that are asked for the same at the same time import an image once.
 func TestOneImport(t *testing.T) {
-	s := newSite(t, scheduler.Options{}, "o1", "o2", "n1")
+	s := newSite(t, scheduler.Options{Roots: 1}, "o1", "o2", "n1")
 	image := anImage()
 	var wg sync.WaitGroup
 	for range 8 {
