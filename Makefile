@@ -63,6 +63,10 @@ test-lab: modules ## The whole product in the laboratory
 	$(TEST) -tags lab -timeout 15m ./devstack/lab/...
 	$(TEST) -tags lab -timeout 45m -v ./devstack/e2e | grep --line-buffered -vE '^(=== |    --- PASS)'
 
+.PHONY: test-faults
+test-faults: modules ## Schedules of faults under load in the laboratory, each from a seed (SEED=1, SCHEDULES=20; about a minute each)
+	$(TEST) -tags lab -timeout 10h -v -run 'TestFaultSchedules$$' ./devstack/e2e -faults.seed $(or $(SEED),1) -faults.schedules $(or $(SCHEDULES),20)
+
 CLIENTS_PACKAGES = devstack/packages.sh build lab postgres rabbit openstack image nova libvirt clients peer
 CLIENTS = $(CLIENTS_PACKAGES); \
 	export VMT_ARTEFACTS=$(CURDIR)/$(BIN)/clients; $(TEST) -tags lab -timeout 80m -v ./devstack/clients

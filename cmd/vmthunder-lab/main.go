@@ -25,6 +25,8 @@ func run() int {
 			return report(nodeinit.RunAgent(context.Background()))
 		case lab.ReaperArg:
 			return report(lab.RunReaper(context.Background(), os.Args[2], os.Stdin))
+		case lab.LoadArg:
+			return report(lab.RunLoad(context.Background(), os.Args[2], os.Stdin, os.Stdout))
 		case lab.NeutronArg:
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 			defer stop()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -58,8 +59,9 @@ UNION ALL SELECT 'job ' || kind || ' ' || subject || ' ' || coalesce(error, '') 
 func (s *site) clean(t *testing.T) {
 	t.Helper()
 	var left []string
+	var err error
 	begin := time.Now()
-	err := cluster.Wait(limit(t, 2*time.Minute), 60*time.Second, "an empty site", func() (bool, error) {
+	err = cluster.Wait(limit(t, 2*time.Minute), 60*time.Second, "an empty site", func() (bool, error) {
 		left = s.rows(t, rowsLeft)
 		left = append(left, s.rows(t, `SELECT host || ' reports ' || problems::text FROM nodes WHERE jsonb_array_length(coalesce(problems, '[]')) > 0`)...)
 		if len(left) > 0 {
@@ -74,12 +76,46 @@ func (s *site) clean(t *testing.T) {
 				left = append(left, n.Name()+": "+strings.TrimSpace(line))
 			}
 		}
-		return len(left) == 0, nil
+		if len(left) == 0 {
+			left, err = s.ills(t)
+		}
+		return len(left) == 0, err
 	})
 	if err != nil {
 		t.Errorf("%v: left are\n  %s", err, strings.Join(left, "\n  "))
 	} else {
 		t.Logf("empty after %.1f s", time.Since(begin).Seconds())
+	}
+}
+
+// ills are what `vmthunder doctor` finds wrong, one a line; infos are nothing wrong.
+func (s *site) ills(t testing.TB) ([]string, error) {
+	t.Helper()
+	var d struct {
+		Findings []struct{ Severity, Code, Kind, ID, Node, Text string }
+	}
+	if err := s.admin.Do(limit(t, time.Minute), http.MethodGet, "/vmthunder/doctor", nil, &d); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, f := range d.Findings {
+		if f.Severity != "info" {
+			out = append(out, fmt.Sprintf("doctor: %s %s: %s %s at %s: %s", f.Severity, f.Code, f.Kind, f.ID, f.Node, f.Text))
+		}
+	}
+	return out, nil
+}
+
+// healthy waits until nothing is wrong, as the product itself sees it.
+func (s *site) healthy(t testing.TB) {
+	t.Helper()
+	var ills []string
+	err := cluster.Wait(limit(t, 2*time.Minute), time.Minute, "nothing to be wrong", func() (ok bool, err error) {
+		ills, err = s.ills(t)
+		return len(ills) == 0, err
+	})
+	if err != nil {
+		t.Errorf("%v: %s", err, strings.Join(ills, "\n  "))
 	}
 }
 

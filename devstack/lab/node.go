@@ -39,7 +39,7 @@ func nodeModules() []string {
 	return []string{
 		"configfs", "dm_mod", "dm_snapshot", "dm_thin_pool", "dm_cache", "dm_cache_smq", "dm_multipath", "dm_round_robin", "dm_switch",
 		"dm_service_time", "dm_queue_length", "dm_verity", "dm_flakey", "bcache", "loop", "sd_mod", "iscsi_tcp",
-		"target_core_mod", "target_core_iblock", "target_core_file", "iscsi_target_mod", "sch_tbf",
+		"target_core_mod", "target_core_iblock", "target_core_file", "iscsi_target_mod", "sch_tbf", "sch_netem",
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 )
 
 var rateRE = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,3})?[kmgt]?(bit|bps)$`)
@@ -50,4 +51,33 @@ func tbf(dev, rate string) []string {
 // noQdisc: there was no limit to take off.
 func noQdisc(rate string, err error) bool {
 	return rate == "off" && strings.Contains(err.Error(), "Cannot delete qdisc with handle of zero")
+}
+
+// Cut takes a node's cable out: nothing reaches it and nothing comes from it until Mend.
+func (l *Lab) Cut(ctx context.Context, node string) error { return l.cable(ctx, node, "nomaster") }
+
+// Mend puts a node's cable in again.
+func (l *Lab) Mend(ctx context.Context, node string) error {
+	return l.cable(ctx, node, "master "+bridge)
+}
+
+// cable does it at the bridge: a node whose tap is down never reads from it again.
+func (l *Lab) cable(ctx context.Context, node, to string) error {
+	n, err := l.Node(node)
+	if err != nil {
+		return err
+	}
+	return l.ip(ctx, "link set "+tapName(n.st.Host)+" "+to)
+}
+
+// Disturb what a node sends for a while, as tc-netem(8) does ("loss 30%", "delay 200ms"); all that it sends
+// may be lost, so it begins a moment after this has returned, and the node ends it by itself.
+func (l *Lab) Disturb(ctx context.Context, node, how string, d time.Duration) error {
+	n, err := l.Node(node)
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("sleep 0.3; tc qdisc replace dev vec0 root netem limit 10000 %s; sleep %.1f; tc qdisc del dev vec0 root", how, d.Seconds())
+	_, err = n.Start(ctx, "disturb", Command{Argv: []string{"sh", "-c", script}})
+	return err
 }
