@@ -132,10 +132,12 @@ func children(s model.NodeState, image uuid.UUID) []model.Child {
 	return unique(out)
 }
 
-// unique sorts by initiator and leaves one each: a target knows one credential per initiator.
+// unique sorts by initiator and leaves one each: a target knows one credential per initiator, whose name
+// is the same in upper and lower case (RFC 3722).
 func unique(cs []model.Child) []model.Child {
-	slices.SortStableFunc(cs, func(a, b model.Child) int { return strings.Compare(a.Initiator, b.Initiator) })
-	return slices.CompactFunc(cs, func(a, b model.Child) bool { return a.Initiator == b.Initiator })
+	name := func(c model.Child) string { return strings.ToLower(c.Initiator) }
+	slices.SortStableFunc(cs, func(a, b model.Child) int { return strings.Compare(name(a), name(b)) })
+	return slices.CompactFunc(cs, func(a, b model.Child) bool { return name(a) == name(b) })
 }
 
 func desiredVolume(home string, v *model.Volume) model.DesiredVolume {

@@ -225,6 +225,7 @@ func TestVolumePresence(t *testing.T) {
 		"remote":            {model.VolumeInUse, []model.Attachment{attached("b", model.AttachAttaching)}, model.Present, 1},
 		"three":             {model.VolumeInUse, []model.Attachment{attached("c", model.AttachAttached), attached("b", model.AttachDetaching), attached("home", model.AttachAttached)}, model.Present, 2},
 		"twice on one host": {model.VolumeInUse, []model.Attachment{attached("b", model.AttachAttached), attached("b", model.AttachAttached)}, model.Present, 1},
+		"in another case":   {model.VolumeInUse, []model.Attachment{attached("b", model.AttachAttached), attached("B", model.AttachAttached)}, model.Present, 1},
 		"error":             {model.VolumeError, nil, model.Inactive, 0},
 		"error in use":      {model.VolumeError, []model.Attachment{attached("b", model.AttachAttached)}, model.Present, 1},
 		"error_deleting":    {model.VolumeErrorDeleting, nil, model.Inactive, 0},
