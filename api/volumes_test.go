@@ -56,6 +56,9 @@ func TestAdministratorsOnly(t *testing.T) {
 		{"GET", "/qos-specs", "", "volume_extension:qos_specs_manage:get_all"},
 		{"GET", "/vmthunder/images", "", "vmthunder:images"},
 		{"GET", "/vmthunder/nodes", "", "vmthunder:nodes"},
+		{"GET", "/vmthunder/nodes/n1/drain", "", "vmthunder:drain"},
+		{"POST", "/vmthunder/nodes/n1/drain", "", "vmthunder:drain"},
+		{"DELETE", "/vmthunder/nodes/n1/drain", "", "vmthunder:drain"},
 		{"GET", "/vmthunder/doctor", "", "vmthunder:doctor"},
 		{"POST", "/vmthunder/doctor", "{}", "vmthunder:doctor"},
 		{"POST", "/vmthunder/nodes/n1/forget-pool", "", "vmthunder:forget_pool"},
@@ -417,6 +420,15 @@ func TestOperator(t *testing.T) {
 		t.Errorf("forget-pool: %d %s, pool %q", a.status, a.raw, w.store.NodeRows[0].PoolUUID)
 	}
 	w.refused(w.do("admin", "POST", "/vmthunder/nodes/nobody/forget-pool", ""), 404, "Node nobody could not be found.")
+	for method, draining := range map[string]bool{"POST": true, "DELETE": false} {
+		w.store.NodeRows[0].Draining = !draining
+		a := w.do("admin", method, "/vmthunder/nodes/"+host+"/drain", "")
+		if a.status != 200 || a.body["draining"] != draining || a.body["host"] != host || w.store.NodeRows[0].Draining != draining {
+			t.Errorf("%s: %d %s", method, a.status, a.raw)
+		}
+		w.refused(w.do("admin", method, "/vmthunder/nodes/nobody/drain", ""), 404, "Node nobody could not be found.")
+	}
+	w.refused(w.do("admin", "GET", "/vmthunder/nodes/nobody/drain", ""), 404, "Node nobody could not be found.")
 	if a := w.do("admin", "GET", "/vmthunder/images", ""); len(a.body["images"].([]any)) != 1 {
 		t.Errorf("images: %s", a.raw)
 	}

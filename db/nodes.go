@@ -14,7 +14,7 @@ import (
 )
 
 const nodeColumns = `n.host, n.address, n.initiator, n.origin, n.compute, n.availability_zone, n.rack, n.backend, n.enabled,
-	n.disabled_reason, n.frozen, n.alive, n.last_seen, n.boot_id, n.version, n.generation, n.applied, n.pool_uuid,
+	n.disabled_reason, n.frozen, n.draining, n.alive, n.last_seen, n.boot_id, n.version, n.generation, n.applied, n.pool_uuid,
 	n.pool_total, n.pool_free, n.pool_state, n.image_free, n.cache_driver, n.cache_reason, n.target_helper, n.backups, n.problems,
 	COALESCE(tn.next, 1) AS next_thin, n.created_at, n.updated_at`
 
@@ -69,6 +69,13 @@ func (s *Store) SetNodeEnabled(ctx context.Context, host string, enabled bool, r
 // SetNodeFrozen freezes or thaws a node.
 func (s *Store) SetNodeFrozen(ctx context.Context, host string, frozen bool) error {
 	n, err := s.affected(ctx, "UPDATE nodes SET frozen = $2, updated_at = now() WHERE host = $1", host, frozen)
+	return neededN(n, err, "node", host)
+}
+
+// SetNodeDraining has a node drain, or not any more. It is disabled as long.
+func (s *Store) SetNodeDraining(ctx context.Context, host string, on bool) error {
+	n, err := s.affected(ctx, `UPDATE nodes SET draining = $2, enabled = NOT $2, disabled_reason = CASE WHEN $2 THEN 'it drains' END, updated_at = now()
+		WHERE host = $1`, host, on)
 	return neededN(n, err, "node", host)
 }
 

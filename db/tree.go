@@ -25,12 +25,12 @@ const frontier = `WITH RECURSIVE counts AS (
 		FROM counts c WHERE c.children IS NOT NULL)
 	SELECT m.* FROM counts c CROSS JOIN LATERAL (
 		SELECT ` + memberColumns + ` FROM tree_members m JOIN nodes n ON n.host = m.host
-		WHERE m.image_id = $1 AND m.children = c.children AND m.state IN ('joining', 'active') AND n.alive
+		WHERE m.image_id = $1 AND m.children = c.children AND m.state IN ('joining', 'active') AND n.alive AND NOT n.draining
 		ORDER BY m.depth, m.host LIMIT $3) AS m
 	ORDER BY m.depth, m.children, m.host LIMIT $3`
 
 // Frontier returns members that could take a child: state joining or active, on a node
-// that is alive, children < degree, shallowest first, at most limit.
+// that is alive and does not drain, children < degree, shallowest first, at most limit.
 func (t *Tx) Frontier(image uuid.UUID, degree, limit int) ([]model.Member, error) {
 	var ms []model.Member
 	return ms, t.list(&ms, frontier, image, degree, limit)

@@ -219,7 +219,7 @@ func (s *Service) homeOf(t Tx, v model.Volume, together *string, asking string, 
 	case !ok || !n.Compute && together == nil:
 	case lack(n) != "" && together != nil:
 		return n, noRoom{fmt.Errorf("%w: node %s, where the volumes of its group are, is not as the type of volume %s wants it: %s", model.ErrInvalid, n.Host, v.ID, lack(n))}
-	case lack(n) != "":
+	case lack(n) != "", n.Draining && together == nil:
 	case !n.Alive:
 		return n, fmt.Errorf("the agent on %s does not answer; start it", n.Host)
 	default:
@@ -228,7 +228,7 @@ func (s *Service) homeOf(t Tx, v model.Volume, together *string, asking string, 
 		}
 		return n, nil
 	}
-	// The asking host has no agent, or is not for volumes of this type.
+	// The asking host has no agent, drains, or is not for volumes of this type.
 	fits := func(n model.Node) bool {
 		return may(n) && n.Alive && n.Enabled && n.Compute && n.AvailabilityZone == v.AvailabilityZone && lack(n) == ""
 	}

@@ -13,9 +13,6 @@ import (
 // addRoot has another origin import an image that is in use and has fewer roots than it should. Until it
 // has the image, nobody is put below it.
 func (s *Service) addRoot(ctx context.Context, id uuid.UUID) error {
-	if s.opt.Roots < 2 {
-		return nil
-	}
 	origin := ""
 	err := s.store.Tx(ctx, func(t Tx) error {
 		origin = ""
@@ -62,7 +59,7 @@ func nextRoot(image model.Image, members []model.Member, nodes []model.Node, wan
 	for _, m := range members {
 		parts[m.Host] = true
 		n := known[m.Host]
-		counts := n.Alive || n.LastSeen != nil && n.LastSeen.After(since)
+		counts := !n.Draining && (n.Alive || n.LastSeen != nil && n.LastSeen.After(since))
 		switch {
 		case m.Role != model.RoleRoot || m.State == model.MemberLeaving || m.State == model.MemberDraining || !counts:
 		case m.State == model.MemberImporting:

@@ -109,6 +109,8 @@ type Store interface {
 
 	// Lead takes or renews the named lease for the holder; false if another has it.
 	Lead(ctx context.Context, name, holder string, lease time.Duration) (bool, error)
+	// SetNodeDraining has a node drain, or not any more.
+	SetNodeDraining(ctx context.Context, host string, on bool) error
 	// Beat records that this replica lives.
 	Beat(ctx context.Context, host, binary string) error
 	AddMessage(ctx context.Context, m model.Message) error

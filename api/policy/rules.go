@@ -201,6 +201,7 @@ func Rules() []Rule {
 		{Name: "vmthunder:warm", Check: admin, For: "POST /vmthunder/images/{image_id}/warm; POST /vmthunder/images/{image_id}/release"},
 		{Name: "vmthunder:nodes", Check: admin, For: "GET /vmthunder/nodes"},
 		{Name: "vmthunder:doctor", Check: admin, For: "GET /vmthunder/doctor; POST /vmthunder/doctor"},
+		{Name: "vmthunder:drain", Check: admin, For: "GET, POST, DELETE /vmthunder/nodes/{host}/drain"},
 		{Name: "vmthunder:forget_pool", Check: admin, For: "POST /vmthunder/nodes/{host}/forget-pool"},
 	}
 }

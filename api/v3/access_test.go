@@ -214,7 +214,7 @@ func verdicts(t *testing.T, newer bool) map[string]string {
 			out[f[0]] = f[map[bool]int{false: 1, true: 2}[newer]]
 		}
 	}
-	for _, ours := range []string{"images", "tree", "warm", "nodes", "doctor", "forget_pool"} {
+	for _, ours := range []string{"images", "tree", "warm", "nodes", "doctor", "drain", "forget_pool"} {
 		out["vmthunder:"+ours] = out["volume_extension:services:index"] // rule:admin_api
 	}
 	return out

@@ -25,6 +25,9 @@ func (a *API) operatorRoutes() []route {
 		{method: "POST", path: "/vmthunder/images/{id}/release", h: a.operatorRelease},
 		{method: "GET", path: "/vmthunder/nodes", h: a.operatorNodes},
 		{method: "POST", path: "/vmthunder/nodes/{host}/forget-pool", h: a.operatorForgetPool},
+		{method: "GET", path: "/vmthunder/nodes/{host}/drain", h: a.operatorDrained},
+		{method: "POST", path: "/vmthunder/nodes/{host}/drain", h: a.operatorDrain},
+		{method: "DELETE", path: "/vmthunder/nodes/{host}/drain", h: a.operatorUndrain},
 		{method: "GET", path: "/vmthunder/doctor", h: a.operatorDoctor},
 		{method: "POST", path: "/vmthunder/doctor", h: a.operatorRepair},
 	}

@@ -143,6 +143,10 @@ type Scheduler interface {
 	Warm(ctx context.Context, image model.Image, hosts []string) (model.ImageStatus, error)
 	// Unwarm lets hosts go again, as soon as no volume there needs the image.
 	Unwarm(ctx context.Context, image uuid.UUID, hosts []string) error
+	// Drain prepares a node for being taken out of service, or ends that; Drained tells what is left there.
+	// model.ErrNotFound if there is no such node.
+	Drain(ctx context.Context, host string, on bool) error
+	Drained(ctx context.Context, host string) (model.Drain, error)
 	// Doctor looks for what is wrong on the nodes and in the database, and mends what is safe if c says
 	// so. ErrInvalid and ErrNotFound: c names what can't be, or what is not there.
 	Doctor(ctx context.Context, c model.Checkup) (model.Diagnosis, error)

@@ -15,7 +15,8 @@ type Node struct {
 	Enabled          bool       `db:"enabled"` // takes new volumes and images
 	DisabledReason   *string    `db:"disabled_reason"`
 	Frozen           bool       `db:"frozen"`
-	Alive            bool       `db:"alive"` // as the failure detector has decided
+	Draining         bool       `db:"draining"` // is to be taken out of service: see migrations/00015_drain.sql
+	Alive            bool       `db:"alive"`    // as the failure detector has decided
 	LastSeen         *time.Time `db:"last_seen"`
 	BootID           string     `db:"boot_id"`
 	Version          string     `db:"version"`

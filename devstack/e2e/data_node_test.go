@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -151,6 +152,60 @@ func TestDataDrain(t *testing.T) {
 		s.same(t, x.node, x.device, 0, img.bytes)
 	}
 	s.drop(t, as[1:]...)
+}
+
+// A node is drained by the operator's command while others read through it: they move, without an error, and
+// what lives on it is listed. A server there gets its next volume from another node. Then it is back.
+func TestDataDrainNode(t *testing.T) {
+	s := current(t)
+	img := s.image(t, 64*mib)
+	as := s.chain(t, img, n1, n2, n3)
+	child, grandchild := s.slowReads(t, img, as[1], as[2])
+	out, err := s.c.Command(limit(t, 3*time.Minute), "vmthunder", "node", "drain", n1)
+	if err == nil || !strings.Contains(out, "1 volume at "+n1) || !strings.Contains(out, as[0].volume) {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if !child.busy() || !grandchild.busy() {
+		t.Error("the reads were over before the node was drained; nothing is shown")
+	}
+	if got := s.sessionsFrom(t, n1); got != "" {
+		t.Errorf("%s is logged in at %s", got, n1)
+	}
+	s.shape(t, origin+":out", "off")
+	child.wait(t, img.sum)
+	grandchild.wait(t, img.sum)
+	for _, m := range s.treeStands(t, img.id, 1, n1, n2, n3) {
+		if m.Parent != nil && *m.Parent == n1 {
+			t.Errorf("%s is below %s", m.Host, n1)
+		}
+	}
+	s.same(t, n1, as[0].device, 0, img.bytes) // goes on
+	v := s.create(t, img.id)
+	a, err := s.admin.Attach(limit(t, 2*time.Minute), v, n1, s.node(t, n1).Initiator())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if home := s.rows(t, "SELECT home FROM volumes WHERE id = $1", v)[0]; home == n1 || a.ConnectionInfo["driver_volume_type"] != "iscsi" {
+		t.Errorf("a new volume lives at %s: %v", home, a.ConnectionInfo["driver_volume_type"])
+	}
+	s.drop(t, append(as, attached{volume: v, node: n1, id: a.ID})...)
+	if out, err := s.c.Command(limit(t, time.Minute), "vmthunder", "node", "drain", n1); err != nil || !strings.Contains(out, n1+" is free") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	if out, err := s.c.Command(limit(t, time.Minute), "vmthunder", "node", "undrain", n1); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+	s.drop(t, s.newAttached(t, "", n1))
+}
+
+// sessionsFrom are the initiators that are logged in at a node.
+func (s *site) sessionsFrom(t *testing.T, node string) string {
+	t.Helper()
+	return s.run(t, node, `
+for d in /sys/kernel/config/target/iscsi/iqn*/tpgt_1/acls/*/info; do
+  grep -q 'LIO Session ID' "$d" 2>/dev/null && grep -o 'InitiatorName: .*' "$d"
+done
+true`)
 }
 
 // slowReads begins to read an image at two nodes, over an origin so slow that there is time

@@ -76,7 +76,7 @@ func (w *work) goodFallback(i int32) bool {
 		return false
 	}
 	fe := &w.es[f]
-	if !fe.alive || !fe.attached || goes(fe.state) || fe.state == model.MemberImporting || f == e.parent {
+	if !fe.alive || fe.drains || !fe.attached || goes(fe.state) || fe.state == model.MemberImporting || f == e.parent {
 		return false
 	}
 	if fe.depth != e.depth {

@@ -42,6 +42,8 @@ func (w *work) repair() {
 				cause = p.host + " is down: "
 			case goes(p.state) && (!e.alive || !goes(e.state)):
 				cause = p.host + " leaves: "
+			case p.drains && (!p.root || w.otherRoot(e.parent)):
+				cause = p.host + " drains: "
 			default:
 				continue
 			}

@@ -26,6 +26,7 @@ type entry struct {
 	root       bool
 	alive      bool
 	back       bool // was dead until now
+	drains     bool // its node is to be taken out of service
 	accept     bool // may take children
 	attached   bool // hangs on a root, in the tree as it is now
 	class      int8
@@ -75,7 +76,7 @@ func newWork(o Observed, hosts []Host, dead []string, partial bool) *work {
 		n, known := o.Nodes[m.Host]
 		e := entry{
 			host: m.Host, row: m, was: placeOf(m), state: m.State, reason: m.Reason, fallback: deref(m.Fallback),
-			root: m.Role == model.RoleRoot, alive: known && n.Alive, depth: m.Depth, parent: -1,
+			root: m.Role == model.RoleRoot, alive: known && n.Alive, drains: n.Draining, depth: m.Depth, parent: -1,
 		}
 		e.zone, e.rack = near(n.AvailabilityZone, n.Rack)
 		w.es = append(w.es, e)
@@ -129,7 +130,7 @@ func (w *work) link(partial bool) {
 	}
 	for i := range w.es {
 		e := &w.es[i]
-		e.accept = e.alive && (e.state == model.MemberJoining || e.state == model.MemberActive)
+		e.accept = e.alive && !e.drains && (e.state == model.MemberJoining || e.state == model.MemberActive)
 		if e.root {
 			w.roots = append(w.roots, int32(i))
 		}

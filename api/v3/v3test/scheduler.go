@@ -133,6 +133,45 @@ func (s *Scheduler) Warm(_ context.Context, image model.Image, hosts []string) (
 	return model.ImageActive, nil
 }
 
+// Drain implements v3.Scheduler: the node's row says so.
+func (s *Scheduler) Drain(_ context.Context, host string, on bool) error {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	s.called(fmt.Sprintf("drain %v", on), host)
+	if err != nil {
+		return err
+	}
+	for i := range s.Store.NodeRows {
+		if n := &s.Store.NodeRows[i]; n.Host == host {
+			n.Draining, n.Enabled = on, !on
+			return nil
+		}
+	}
+	return model.ErrNotFound
+}
+
+// Drained implements v3.Scheduler: volumes that live on the node are left.
+func (s *Scheduler) Drained(_ context.Context, host string) (model.Drain, error) {
+	unlock, err := s.Store.lock()
+	defer unlock()
+	if err != nil {
+		return model.Drain{}, err
+	}
+	for _, n := range s.Store.NodeRows {
+		if n.Host != host {
+			continue
+		}
+		d := model.Drain{Node: n}
+		for _, v := range s.Store.VolumeRows {
+			if v.Home != nil && *v.Home == host {
+				d.Volumes = append(d.Volumes, v)
+			}
+		}
+		return d, nil
+	}
+	return model.Drain{}, model.ErrNotFound
+}
+
 // Doctor implements v3.Scheduler: it finds Diagnosis, and mends all that can be.
 func (s *Scheduler) Doctor(_ context.Context, c model.Checkup) (model.Diagnosis, error) {
 	unlock, err := s.Store.lock()

@@ -44,7 +44,7 @@ func OperatorImage(i *model.Image) Image {
 type Member struct {
 	Host           string  `json:"host"`
 	Role           string  `json:"role"`  // root, relay
-	State          string  `json:"state"` // joining, active, path-lost, draining, leaving
+	State          string  `json:"state"` // joining, importing, active, path-lost, draining, leaving
 	Parent         *string `json:"parent"`
 	Fallback       *string `json:"fallback"`
 	Depth          int     `json:"depth"`
@@ -87,6 +87,7 @@ type Node struct {
 	Enabled          bool            `json:"enabled"`
 	DisabledReason   *string         `json:"disabled_reason"`
 	Frozen           bool            `json:"frozen"`
+	Draining         bool            `json:"draining"` // is to be taken out of service
 	Alive            bool            `json:"alive"`
 	LastSeen         *time.Time      `json:"last_seen"`
 	BootID           string          `json:"boot_id"` // of the kernel that reported last
@@ -110,7 +111,7 @@ func (c Context) OperatorNode(n *model.Node, volumes int, gib int64) Node {
 	out := Node{
 		Host: n.Host, Address: n.Address, Initiator: n.Initiator, Origin: n.Origin, Compute: n.Compute,
 		AvailabilityZone: n.AvailabilityZone, Rack: n.Rack, Backend: c.Backend.NameOf(n.Backend), Enabled: n.Enabled, DisabledReason: n.DisabledReason,
-		Frozen: n.Frozen, Alive: n.Alive, LastSeen: n.LastSeen, BootID: n.BootID, Version: n.Version, Generation: n.Generation,
+		Frozen: n.Frozen, Draining: n.Draining, Alive: n.Alive, LastSeen: n.LastSeen, BootID: n.BootID, Version: n.Version, Generation: n.Generation,
 		Applied: n.Applied, PoolState: n.PoolState, PoolTotal: n.PoolTotal, PoolFree: n.PoolFree, ImageFree: n.ImageFree,
 		CacheDriver: n.CacheDriver, CacheReason: n.CacheReason, TargetHelper: n.TargetHelper,
 		Volumes: volumes, VolumeGiB: gib,

@@ -46,7 +46,10 @@ func state(n view.Node) string {
 	if n.Alive {
 		s = "up"
 	}
-	if !n.Enabled {
+	switch {
+	case n.Draining:
+		s += ", drains"
+	case !n.Enabled:
 		s += ", disabled"
 	}
 	return s

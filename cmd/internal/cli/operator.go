@@ -63,7 +63,7 @@ func Operator(args []string) int {
 		RunE: func(cmd *cobra.Command, _ []string) error { return policy.Sample(cmd.OutOrStdout()) },
 	})
 	node := &cobra.Command{Use: "node", Short: "Nodes"}
-	node.AddCommand(listCommand("list", "List nodes", printNodes), nodeShowCommand(), &cobra.Command{
+	node.AddCommand(listCommand("list", "List nodes", printNodes), nodeShowCommand(), drainCommand(), undrainCommand(), &cobra.Command{
 		Use: "forget-pool NODE", Short: "Have a node take the pool that it finds, after its disk was exchanged; what was in the old one is lost",
 		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 			return ask(cmd.Context(), http.MethodPost, "nodes/"+url.PathEscape(args[0])+"/forget-pool", http.StatusAccepted, nil)
