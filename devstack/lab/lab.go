@@ -21,7 +21,8 @@ type Lab struct {
 	mu       sync.Mutex // guards st.Nodes and lab.json
 	st       state
 	progress func(format string, args ...any)
-	leash    *os.File // its closing, by whatever, is the owner's end
+	leash    *os.File   // its closing, by whatever, is the owner's end
+	mapping  sync.Mutex // of compute hosts to the cell
 }
 
 // Dir is the state directory.

@@ -185,7 +185,7 @@ func (l *Lab) StartCompute(ctx context.Context, n *Node) error {
 	if err != nil {
 		return err
 	}
-	return l.novaManage(ctx, "cell_v2", "discover_hosts")
+	return l.mapHosts(ctx)
 }
 
 // StopCompute ends what StartCompute has started, and takes the host from Nova.

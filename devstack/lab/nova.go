@@ -244,6 +244,14 @@ func (l *Lab) discoverComputes(ctx context.Context) error {
 	if err != nil || mapped >= len(l.st.Computes) {
 		return err
 	}
+	return l.mapHosts(ctx)
+}
+
+// mapHosts takes new compute hosts into the cell. Two of these at once stumble over each other
+// ("Duplicate host mapping was encountered").
+func (l *Lab) mapHosts(ctx context.Context) error {
+	l.mapping.Lock()
+	defer l.mapping.Unlock()
 	return l.novaManage(ctx, "cell_v2", "discover_hosts")
 }
 
