@@ -94,10 +94,13 @@ func (v *virt) serial(host string) string {
 }
 
 // says waits until the guest has printed a line that match likes, and returns it. A guest that
-// finds its disk damaged says BOOTFAILED.
-func (v *virt) says(host string, match func(line string) bool) (said string) {
+// finds its disk damaged says BOOTFAILED. Before each look the prods are done.
+func (v *virt) says(host string, match func(line string) bool, prods ...func()) (said string) {
 	v.t.Helper()
 	v.wait("the guest on "+host, func() (bool, error) {
+		for _, prod := range prods {
+			prod()
+		}
 		text := v.serial(host)
 		if strings.Contains(text, "BOOTFAILED") {
 			return false, fmt.Errorf("the guest on %s: %s", host, text)
@@ -126,11 +129,20 @@ func (v *virt) booted(host string, count int) {
 }
 
 // alive waits until the guest's kernel prints what it prints on SysRq: it goes on, on a host
-// that it never booted on.
+// that it never booted on. The keys are pressed again and again: those that are pressed just when it has come
+// may be lost.
 func (v *virt) alive(host string) {
 	v.t.Helper()
-	v.script(host, `virsh -c qemu:///system send-key "$1" KEY_LEFTALT KEY_SYSRQ KEY_H`, v.domain(host))
-	v.t.Logf("%s: %s", host, v.says(host, func(line string) bool { return strings.Contains(line, "HELP") }))
+	var pressed time.Time
+	times := 0
+	line := v.says(host, func(line string) bool { return strings.Contains(line, "HELP") }, func() {
+		if time.Since(pressed) > 10*time.Second {
+			v.script(host, `virsh -c qemu:///system send-key "$1" KEY_LEFTALT KEY_SYSRQ KEY_H`, v.domain(host))
+			pressed = time.Now()
+			times++
+		}
+	})
+	v.t.Logf("%s, pressed %d times: %s", host, times, line)
 	if text := v.serial(host); strings.Contains(text, "BOOTED") {
 		v.t.Errorf("the guest has booted again: %s", text)
 	}
@@ -204,6 +216,11 @@ for d in $(virsh list --all --name); do
   virsh domstate --reason "$d"
   virsh domblkerror "$d"
   virsh qemu-monitor-command "$d" --hmp 'info status'
+  for i in 1 2 3; do # whether it runs, and where
+    virsh qemu-monitor-command "$d" --hmp 'info registers' | grep -E '^(RIP|EIP)'
+    cat /proc/$(pidof qemu-system-x86_64)/stat | cut -d' ' -f14,15
+  done
+  virsh qemu-monitor-command "$d" --hmp 'info pic'
   tail -n 5 "/var/log/libvirt/qemu/$d.log"
 done
 ls -l /proc/$(pidof virtlogd)/fd | grep -F console
