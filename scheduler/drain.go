@@ -41,7 +41,14 @@ func (s *Service) Drained(ctx context.Context, host string) (model.Drain, error)
 	d := model.Drain{Node: state.Node, Volumes: state.Volumes}
 	images := map[uuid.UUID]bool{}
 	for _, m := range state.Members {
-		if m.Role == model.RoleRoot && m.State != model.MemberLeaving && !s.held(ctx, m) {
+		if m.Role != model.RoleRoot || m.State == model.MemberLeaving {
+			continue
+		}
+		held, err := s.held(ctx, m)
+		if err != nil {
+			return d, err
+		}
+		if !held {
 			d.OnlyRoots = append(d.OnlyRoots, m.ImageID)
 		}
 	}
@@ -57,16 +64,23 @@ func (s *Service) Drained(ctx context.Context, host string) (model.Drain, error)
 	return d, nil
 }
 
-// held tells whether another root has the image, too.
-func (s *Service) held(ctx context.Context, root model.Member) bool {
+// held tells whether a root that stays has the image of another, too.
+func (s *Service) held(ctx context.Context, root model.Member) (bool, error) {
 	members, err := s.store.Members(ctx, root.ImageID)
 	if err != nil {
-		return false
+		return false, err
 	}
 	for _, m := range members {
-		if m.Role == model.RoleRoot && m.Host != root.Host && m.State == model.MemberActive {
-			return true
+		if m.Role != model.RoleRoot || m.Host == root.Host || m.State != model.MemberActive {
+			continue
+		}
+		n, err := s.store.Node(ctx, m.Host)
+		if err != nil {
+			return false, err
+		}
+		if n.Alive && !n.Draining {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }

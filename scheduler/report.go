@@ -199,7 +199,14 @@ func (s *Service) rebalance(ctx context.Context) error {
 	var errs []error
 	for _, i := range images {
 		if i.Status == model.ImageActive {
-			errs = append(errs, s.replan(ctx, i.ID, "rebalance", tree.Rebalance), s.addRoot(ctx, i.ID))
+			var seen tree.Observed
+			errs = append(errs, s.replan(ctx, i.ID, "rebalance", func(o tree.Observed) tree.Plan {
+				seen = o
+				return tree.Rebalance(o)
+			}))
+			if _, ok := s.nextRoot(i, seen.Members, seen.Nodes); ok {
+				errs = append(errs, s.addRoot(ctx, i.ID))
+			}
 		}
 	}
 	return errors.Join(errs...)

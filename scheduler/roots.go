@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,7 +30,7 @@ func (s *Service) addRoot(ctx context.Context, id uuid.UUID) error {
 		if err != nil {
 			return err
 		}
-		node, ok := nextRoot(image, members, nodes, s.opt.Roots, s.opt.Now().Add(-s.opt.RootWait))
+		node, ok := s.nextRoot(image, members, nodeMap(nodes))
 		if !ok {
 			return nil
 		}
@@ -50,11 +52,14 @@ func (s *Service) addRoot(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
+func (s *Service) nextRoot(image model.Image, members []model.Member, nodes map[string]model.Node) (model.Node, bool) {
+	return nextRoot(image, members, nodes, s.opt.Roots, s.opt.Now().Add(-s.opt.RootWait))
+}
+
 // nextRoot chooses an origin that is to hold an image too, if there are fewer roots than wanted that
 // stay and have been heard of since a time, and an origin that has room and no other part in the tree.
 // Only one imports at a time.
-func nextRoot(image model.Image, members []model.Member, nodes []model.Node, wanted int, since time.Time) (model.Node, bool) {
-	known := nodeMap(nodes)
+func nextRoot(image model.Image, members []model.Member, known map[string]model.Node, wanted int, since time.Time) (model.Node, bool) {
 	have, parts := 0, map[string]bool{}
 	for _, m := range members {
 		parts[m.Host] = true
@@ -71,6 +76,6 @@ func nextRoot(image model.Image, members []model.Member, nodes []model.Node, wan
 	if have >= wanted {
 		return model.Node{}, false
 	}
-	node, why := chooseOrigin(image, nodes, parts)
+	node, why := chooseOrigin(image, slices.Collect(maps.Values(known)), parts)
 	return node, why == ""
 }

@@ -49,7 +49,7 @@ func TestNextRoot(t *testing.T) {
 		{"the only one is dead for long", []model.Member{root("a", active)}, []model.Node{origin("a", dead(time.Hour)), c}, 1, "c"},
 		{"never seen", []model.Member{root("a", active), root("b", active)}, []model.Node{a, {Host: "b", Origin: true}, c}, 2, "c"},
 	} {
-		n, ok := nextRoot(model.Image{SizeBytes: 1 << 30}, x.members, x.nodes, x.wanted, now.Add(-10*time.Minute))
+		n, ok := nextRoot(model.Image{SizeBytes: 1 << 30}, x.members, nodeMap(x.nodes), x.wanted, now.Add(-10*time.Minute))
 		if ok != (x.want != "") || n.Host != x.want {
 			t.Errorf("%s: %q, %v; want %q", x.name, n.Host, ok, x.want)
 		}

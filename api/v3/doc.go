@@ -19,6 +19,8 @@
 //     A client that goes away before the answer may have all of them or none.
 //   - GET /vmthunder/images, /vmthunder/images/{id}/tree, /vmthunder/nodes for operators;
 //     bodies in package view, file operator.go.
+//   - GET, POST, DELETE /vmthunder/nodes/{host}/drain for operators: what is left on a node that is to
+//     be taken out of service; POST has it drain, DELETE ends that. Body: view, drain.go.
 //   - GET /vmthunder/doctor for operators: what is wrong on the nodes and in the database, in
 //     ?node=, ?image= or ?volume= only; it may take some seconds for each node that is at work. POST
 //     mends what is safe, and answers with what was done and what is left. Body: view, doctor.go.

@@ -41,7 +41,7 @@ func TestDrain(t *testing.T) {
 	}
 	s.until("nobody to read from n1", func() bool { d := left("n1"); return d.Node.Draining && d.Readers == 0 })
 	if d := left("n1"); len(d.Volumes) != 1 || d.Volumes[0].ID != vols[0].ID || len(d.Volumes[0].Attachments) != 1 || len(d.OnlyRoots) != 0 {
-		t.Errorf("left on n1: %+v", d)
+		t.Errorf("left on n1: %d readers, %d volumes, only root of %v", d.Readers, len(d.Volumes), d.OnlyRoots)
 	}
 	// A server there gets its volume from elsewhere.
 	if _, _, err := s.connect(vols[3].ID, "n1"); err != nil {
@@ -56,7 +56,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := left("o1"); d.Readers == 0 || len(d.OnlyRoots) != 1 {
-		t.Errorf("left on o1: %+v", d)
+		t.Errorf("left on o1: %d readers, %d volumes, only root of %v", d.Readers, len(d.Volumes), d.OnlyRoots)
 	}
 	s.add("o2")
 	if err := s.svc.Drain(ctx, "o1", true); err != nil { // once more, now that there is another
@@ -66,7 +66,13 @@ func TestDrain(t *testing.T) {
 	if r := roots(s.tree(image.ID), model.MemberActive); !slices.Contains(r, "o2") {
 		t.Errorf("roots %v", r)
 	}
-	for _, n := range []string{"n1", "o1"} {
+	if err := s.svc.Drain(ctx, "o2", true); err != nil { // both: then neither has it for the other
+		t.Fatal(err)
+	}
+	if d := left("o1"); len(d.OnlyRoots) != 1 {
+		t.Errorf("left on o1: %d readers, %d volumes, only root of %v", d.Readers, len(d.Volumes), d.OnlyRoots)
+	}
+	for _, n := range []string{"n1", "o1", "o2"} {
 		if err := s.svc.Drain(ctx, n, false); err != nil {
 			t.Fatal(err)
 		}
